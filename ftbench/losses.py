@@ -1,0 +1,110 @@
+"""Contrastive losses: pure functions on tensors, each giving a scalar to minimise.
+
+Row i's positive is column i. `same` (b, g) marks pairs that match although they are not on the diagonal (the same
+query twice in a batch, two texts of one group): either left out of the negatives or counted as further positives.
+Must not know encoders, views' weights, the optimiser or data sets.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ftbench.errors import RunError
+
+
+@dataclass(frozen=True, slots=True)
+class SampledViews:
+    """One modality of a batch as it was encoded: primary (b, d), the sampled auxiliary (b, d), primary share (b,).
+
+    A share of 1 says that the item has no auxiliary view: its row of `auxiliary` is then neither probe nor negative.
+    """
+
+    primary: Tensor
+    auxiliary: Tensor
+    share: Tensor
+
+
+def info_nce(logits: Tensor, same: Tensor | None = None) -> Tensor:
+    """Mean over rows of -log softmax(logits)[i, i] (van den Oord et al. 2018, eq. 4).
+
+    logits: (b, g) float with g >= b, already divided by the temperature; columns from b on are extra negatives.
+    same: (b, g) bool, pairs left out of the negatives; the diagonal always stays. Returns a scalar.
+    """
+    return _rows(logits, same).mean()
+
+
+def multi_positive_info_nce(logits: Tensor, same: Tensor) -> Tensor:
+    """InfoNCE with several positives per row: -mean_{p in P(i)} log softmax(logits)[i, p], averaged over rows.
+
+    Khosla et al. 2020, eq. 2 (the mean outside the logarithm). P(i) is the diagonal and every column that `same`
+    (b, g) bool marks. logits: (b, g) float, g >= b. Returns a scalar; equals info_nce where `same` is empty.
+    """
+    positive = (same | _diagonal(logits)).to(logits.dtype)
+    log_p = logits.log_softmax(1)  # (b, g)
+    return -((log_p * positive).sum(1) / positive.sum(1)).mean()
+
+
+def symmetric_info_nce(x: Tensor, y: Tensor, scale: Tensor | float, same: Tensor | None = None) -> Tensor:
+    """Half x -> y and half y -> x InfoNCE of the inner products (Radford et al. 2021, figure 3).
+
+    x, y: (b, d) float, used as given (normalise before if cosine is meant). scale: 1 / temperature.
+    same: (b, b) bool, false negatives to leave out, [i, j] for x_i with y_j. Returns a scalar.
+    """
+    rows, columns = _both_ways(x, y, scale, same)
+    return (rows.mean() + columns.mean()) / 2
+
+
+def block_info_nce(x: SampledViews, y: SampledViews, scale: Tensor | float, same: Tensor | None = None) -> Tensor:
+    """Four symmetric InfoNCE terms, weighted by the four blocks of each item's plan a b^T.
+
+    With primary shares a0 and b0 the blocks of item i are primary-primary a0 b0, primary-auxiliary a0 (1 - b0),
+    auxiliary-primary (1 - a0) b0, auxiliary-auxiliary (1 - a0)(1 - b0); they sum to 1, so the loss is a mean over
+    items on the scale of one InfoNCE. Items without an auxiliary view neither probe nor serve as negatives there.
+    scale: 1 / temperature. same: (b, b) bool, false negatives to leave out, [i, j] for x_i with y_j. Returns a scalar.
+    """
+    total = x.primary.new_zeros(())
+    for x_view, x_weight, x_there in _sides(x):
+        for y_view, y_weight, y_there in _sides(y):
+            rows, columns = _both_ways(x_view, y_view, scale, same, ~x_there, ~y_there)
+            # a probe that does not exist has weight 0, so its row adds nothing
+            total = total + (x_weight * y_weight * (rows + columns)).mean() / 2
+    return total
+
+
+def _sides(views: SampledViews) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(vectors (b, d), plan weight (b,), exists (b,) bool) of the primary and the auxiliary side."""
+    share = views.share.to(views.primary.dtype)
+    return [
+        (views.primary, share, torch.ones_like(share, dtype=torch.bool)),
+        (views.auxiliary, 1 - share, share < 1),
+    ]
+
+
+def _both_ways(
+    x: Tensor, y: Tensor, scale: Tensor | float, same: Tensor | None, *absent: Tensor
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE of each x_i among y (b,) and of each y_j among x (b,); absent: x rows, y rows (b,) bool to leave out."""
+    logits = scale * (x @ y.T)  # (b, d) @ (d, b) -> (b, b)
+    forward = backward = same
+    if absent:
+        none = torch.zeros_like(logits, dtype=torch.bool) if same is None else same
+        forward, backward = none | absent[1], none | absent[0][:, None]
+    return _rows(logits, forward), _rows(logits.T, None if backward is None else backward.T)
+
+
+def _rows(logits: Tensor, left_out: Tensor | None) -> Tensor:
+    """-log softmax(logits)[i, i] over the columns not left out: (b, g) -> (b,)."""
+    if logits.ndim != 2 or not 0 < len(logits) <= logits.shape[1]:
+        raise RunError(
+            f"InfoNCE: logits of shape {tuple(logits.shape)} given, expected (b, g) with 1 <= b <= g: "
+            "row i's positive is column i."
+        )
+    if left_out is not None:
+        logits = logits.masked_fill(left_out & ~_diagonal(logits), -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
+
+
+def _diagonal(logits: Tensor) -> Tensor:
+    return torch.eye(*logits.shape, dtype=torch.bool, device=logits.device)

@@ -1,0 +1,137 @@
+"""Transport plans between two sets of views, and the similarities they give: pure functions on tensors.
+
+Notation (DESIGN of factorized transport): item i has image views v (M, d) with weights a (M,), item j text views
+t (N, d) with weights b (N,); K[m, n] = <v_m, t_n>. Weights sum to 1 over the views that exist and are 0 elsewhere;
+views that do not exist must still hold finite numbers (zeros serve). Leading dimensions broadcast.
+Must not know encoders, training, data sets or how weights are chosen.
+"""
+
+import torch
+from torch import Tensor
+
+from ftbench.errors import RunError
+
+# Stands for log 0: finite, so that gradients of masked entries are 0 instead of NaN; exp of it is exactly 0.
+_LOG_ZERO = -1e30
+
+
+def weighted_mean(views: Tensor, weights: Tensor) -> Tensor:
+    """Sum_m w_m v_m: views (..., m, d) float, weights (..., m) -> (..., d), in the views' dtype. Not renormalised."""
+    weights = weights.to(views.dtype)
+    return (weights.unsqueeze(-2) @ views).squeeze(-2)  # (..., 1, m) @ (..., m, d) -> (..., 1, d) -> (..., d)
+
+
+def independent_plan(a: Tensor, b: Tensor) -> Tensor:
+    """The rank-one plan a b^T, entropic transport for epsilon -> infinity: (..., M), (..., N) -> (..., M, N)."""
+    return a.unsqueeze(-1) * b.unsqueeze(-2)
+
+
+def sinkhorn(
+    similarity: Tensor, a: Tensor, b: Tensor, epsilon: float, *, iterations: int = 200, tolerance: float = 1e-6
+) -> Tensor:
+    """The plan that maximises <plan, similarity> + epsilon H(plan) under marginals a and b.
+
+    Sinkhorn-Knopp in the log domain (Cuturi 2013, Sinkhorn Distances; Peyre and Cuturi 2019, section 4.4).
+    similarity: (..., M, N) float, finite. a: (..., M), b: (..., N), >= 0. epsilon: > 0, in units of similarity.
+    Stops once no row marginal is off by more than `tolerance`, else after `iterations`; column marginals are exact.
+    `marginal_error` tells whether it converged. Where either side has no view at all the plan is 0.
+    Returns (..., M, N), differentiable in all three tensors. Raises RunError if epsilon or iterations is not positive.
+    """
+    if not epsilon > 0 or iterations < 1:
+        raise RunError(
+            f"sinkhorn: epsilon {epsilon} and iterations {iterations} given, both must be positive. "
+            "For the limit epsilon -> 0 use exact_plan, for epsilon -> infinity independent_plan."
+        )
+    feasible = (a > 0).any(-1) & (b > 0).any(-1)
+    some_a, some_b = (a > 0) & feasible.unsqueeze(-1), (b > 0) & feasible.unsqueeze(-1)
+    log_a = torch.where(some_a, a, 1).log()
+    log_b = torch.where(some_b, b, 1).log()
+    kernel = similarity / epsilon  # (..., M, N), log scale
+    log_v = torch.where(some_b, torch.zeros_like(log_b), _LOG_ZERO)
+    for _ in range(iterations):
+        # rows, then columns; (..., M, N) -> (..., M) and (..., N)
+        log_u = torch.where(some_a, log_a - torch.logsumexp(kernel + log_v.unsqueeze(-2), -1), _LOG_ZERO)
+        log_v = torch.where(some_b, log_b - torch.logsumexp(kernel + log_u.unsqueeze(-1), -2), _LOG_ZERO)
+        plan = (log_u.unsqueeze(-1) + kernel + log_v.unsqueeze(-2)).exp()
+        off = ((plan.detach().sum(-1) - a).abs().amax(-1) * feasible).max()
+        if off <= tolerance:
+            break
+    return plan
+
+
+def exact_plan(similarity: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The plan that maximises <plan, similarity> under marginals a and b: linear programming through POT's `ot.emd`.
+
+    A reference for tests and small studies: one solve per pair on the CPU, in float64, without gradient.
+    similarity: (..., M, N); a: (..., M); b: (..., N), leading dimensions as similarity's or broadcast to them.
+    Returns (..., M, N) in similarity's dtype and device; 0 where either side has no view at all.
+    Raises RunError if POT is not installed.
+    """
+    try:
+        import ot
+    except ImportError as error:
+        raise RunError(
+            "exact_plan needs POT (Python Optimal Transport), which is not installed. "
+            "Type: pip install POT (or pip install 'ftbench[dev]')."
+        ) from error
+    lead, (m, n) = similarity.shape[:-2], similarity.shape[-2:]
+    cost = -similarity.detach().cpu().double().reshape(-1, m, n).numpy()
+    rows = a.detach().cpu().double().expand(*lead, m).reshape(-1, m).numpy()
+    columns = b.detach().cpu().double().expand(*lead, n).reshape(-1, n).numpy()
+    plans = torch.zeros(len(cost), m, n, dtype=torch.float64)
+    for i, (c, p, q) in enumerate(zip(cost, rows, columns, strict=True)):
+        if p.sum() > 0 and q.sum() > 0:
+            # the same mass on both sides to the last bit, or the solver calls the problem infeasible
+            plans[i] = torch.from_numpy(ot.emd(p / p.sum(), q / q.sum(), c))
+    return plans.reshape(similarity.shape).to(similarity)
+
+
+def marginal_error(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The largest amount by which a row or column sum of plan (..., M, N) misses a (..., M) or b (..., N): (...)."""
+    rows = (plan.sum(-1) - a).abs().amax(-1)
+    columns = (plan.sum(-2) - b).abs().amax(-1)
+    return torch.maximum(rows, columns)
+
+
+def transport_similarity(plan: Tensor, similarity: Tensor) -> Tensor:
+    """<plan, K> = sum_mn plan[m, n] K[m, n]: two (..., M, N) -> (...)."""
+    return (plan * similarity).sum((-2, -1))
+
+
+def factorized_similarity(v: Tensor, a: Tensor, t: Tensor, b: Tensor) -> Tensor:
+    """<sum_m a_m v_m, sum_n b_n t_n> = <a b^T, K>: the independent plan's similarity without forming K.
+
+    v: (..., M, d), a: (..., M), t: (..., N, d), b: (..., N) -> (...). For all pairs of two batches give
+    v[:, None] and t[None, :], or multiply two weighted means.
+    """
+    return (weighted_mean(v, a) * weighted_mean(t, b)).sum(-1)
+
+
+def sample_view(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """One auxiliary view per item, drawn with probability proportional to its weight.
+
+    weights: (n, m) float, >= 0, the primary view in column 0 (never drawn). generator: on the weights' device.
+    Returns (n,) int64 columns in 1..m-1, or -1 where no auxiliary has weight. Takes one uniform per item from the
+    generator whatever m, so that padding columns change no draw. Raises RunError on negative or non-finite weights.
+    """
+    auxiliary = weights[:, 1:].double()
+    if not bool((torch.isfinite(auxiliary) & (auxiliary >= 0)).all()):
+        raise RunError("sample_view: weights must be finite and >= 0; a negative, infinite or NaN weight was given.")
+    u = torch.rand(len(weights), 1, generator=generator, device=weights.device, dtype=torch.float64)
+    if auxiliary.shape[1] == 0:
+        return torch.full((len(weights),), -1, dtype=torch.int64, device=weights.device)
+    reach = auxiliary.cumsum(1)  # (n, m - 1)
+    # first column whose cumulated weight exceeds u * total; rounding may push u * total onto the total itself
+    drawn = (reach <= u * reach[:, -1:]).sum(1)
+    last = (reach < reach[:, -1:]).sum(1)
+    return torch.where(reach[:, -1] > 0, 1 + torch.minimum(drawn, last), -1)
+
+
+def sampled_mean(primary: Tensor, auxiliary: Tensor, a0: Tensor) -> Tensor:
+    """a_0 v_0 + (1 - a_0) v_m: primary (n, d), the sampled auxiliary (n, d), primary share a0 (n,) -> (n, d).
+
+    Unbiased for the weighted mean when m comes from `sample_view` with the same weights. An item without auxiliaries
+    has a0 = 1; its row of `auxiliary` may be anything finite. Not renormalised: the claim holds for inner products.
+    """
+    share = a0.to(primary.dtype).unsqueeze(-1)
+    return share * primary + (1 - share) * auxiliary
