@@ -1,0 +1,56 @@
+"""`tiny`: a small open_clip model for 48-pixel drawings, with a word vocabulary of its own. Must not know methods.
+
+About half a million parameters. Its foundation weights come from `ftbench pretrain tiny` and lie in the package.
+"""
+
+import re
+from importlib.resources import files
+
+WEIGHTS = "tiny.safetensors"
+CONTEXT = 24  # tokens with start and end: the longest studio text has 20 words
+IMAGE_SIZE = 48
+EMBED_DIM = 64
+_UNKNOWN_BUCKETS = 32  # words outside the vocabulary share these ids by hash
+
+
+class WordTokenizer:
+    """Words to ids: 0 pads, 1 starts, then the vocabulary, then hash buckets for unknown words, and last the end token.
+
+    open_clip pools a text at its highest id, so the end token must be the highest.
+    """
+
+    def __init__(self, words: list[str], context: int = CONTEXT):
+        self.ids = {word: i + 2 for i, word in enumerate(words)}
+        self.context = context
+        self.end = len(words) + 2 + _UNKNOWN_BUCKETS
+        self.size = self.end + 1
+
+    def __call__(self, texts: list[str]):
+        """Token ids (n, context) int64; texts longer than the context are cut before the end token."""
+        import zlib
+
+        import torch
+
+        rows = torch.zeros(len(texts), self.context, dtype=torch.int64)
+        for row, text in enumerate(texts):
+            words = re.findall(r"[a-z0-9]+", text.lower())[: self.context - 2]
+            unknown = self.end - _UNKNOWN_BUCKETS
+            ids = [self.ids.get(w, unknown + zlib.crc32(w.encode()) % _UNKNOWN_BUCKETS) for w in words]
+            rows[row, : len(ids) + 2] = torch.tensor([1, *ids, self.end])
+        return rows
+
+
+def vocabulary() -> list[str]:
+    """The committed word list, one word a line: the token ids of the foundation weights depend on its order."""
+    return files("ftbench.encoders").joinpath("tiny_words.txt").read_text(encoding="utf-8").split()
+
+
+def architecture(vocabulary_size: int):
+    """A fresh open_clip.CLIP: ResNet (1,1,1,1) of width 8, text transformer of width 64 with 2 layers."""
+    from open_clip.model import CLIP
+
+    return CLIP(
+        embed_dim=EMBED_DIM,
+        vision_cfg={"image_size": IMAGE_SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
+        text_cfg={"context_length": CONTEXT, "vocab_size": vocabulary_size, "width": 64, "heads": 2, "layers": 2},
+    )

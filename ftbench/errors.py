@@ -1,0 +1,36 @@
+"""The errors a user can cause and read. Knows nothing of the rest of ftbench."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FtbenchError(Exception):
+    """A mistake a person can mend: the message says what was given, what was expected, what to type next."""
+
+
+class DataError(FtbenchError):
+    """A data set, a file or a row that cannot be used as it is."""
+
+
+class RunError(FtbenchError):
+    """A run that cannot be started or finished with what was asked."""
+
+
+def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> FtbenchError:
+    """An error for a name that does not exist, with the nearest names that do."""
+    known = sorted(known)
+    near = difflib.get_close_matches(given, known, n=3, cutoff=0.5)
+    lines = [f"unknown {kind} {given!r}."]
+    if near:
+        lines.append("Did you mean " + " or ".join(repr(n) for n in near) + "?")
+    lines.append(f"Known: {', '.join(known)}." if known else f"There is no {kind} yet.")
+    if hint:
+        lines.append(hint)
+    return FtbenchError(" ".join(lines))
+
+
+def several(what: str, problems: list[str], error: type[FtbenchError] = FtbenchError) -> FtbenchError:
+    """One error for all the problems of one file or command, so that a person mends them in one go."""
+    if len(problems) == 1:
+        return error(f"{what}: {problems[0]}")
+    return error(f"{what}: {len(problems)} problems\n" + "\n".join(f"  - {p}" for p in problems))

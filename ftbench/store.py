@@ -1,0 +1,409 @@
+"""Prepared catalogues on disk: Arrow files written through `datasets`, memory-mapped, with a manifest and a fingerprint.
+
+Must not know methods, encoders or tasks. A catalogue is written into a temporary folder and renamed when it is whole,
+so an interrupted `prepare` leaves nothing that looks prepared.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ftbench.errors import DataError
+from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes, png_pixels
+from ftbench.items import SPLITS, Interaction, Item, Judgement, Progress, Queries, Query, Source, SourceInfo, View
+
+MANIFEST_SCHEMA = 1
+TABLES = ("items", "images", "texts", "queries", "judgements", "interactions")
+_BATCH = 256  # items written at a time: about 15 MB of studio pixels
+
+
+def cache_folder() -> Path:
+    """Where prepared data and embeddings live: $FTBENCH_CACHE, else ~/.cache/ftbench."""
+    return Path(os.environ.get("FTBENCH_CACHE") or Path.home() / ".cache" / "ftbench")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all: temporary file in the same folder, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _features(table: str) -> "object":
+    from datasets import Features, List, Value
+
+    text, number, truth = Value("string"), Value("int32"), Value("bool")
+    asset = {"item": number, "name": text, "role": text, "probe": truth, "reveals": List(text), "sha256": text}
+    return Features(
+        {
+            "items": {
+                "item_id": text, "group": text, "split": text, "category": text, "attributes": text,
+                "images": List(number), "texts": List(number),
+            },
+            "images": asset | {
+                "phash": text, "height": number, "width": number, "encoding": text, "data": Value("large_binary"),
+            },
+            "texts": asset | {"text": text},
+            "queries": {"query_id": text, "text": text, "split": text, "slices": List(text), "attributes": text},
+            "judgements": {"query_id": text, "item_id": text, "gain": Value("float64")},
+            "interactions": {"query_id": text, "item_id": text},
+        }[table]
+    )  # fmt: skip
+
+
+class _Tables:
+    """The Arrow files of one catalogue while they are being written."""
+
+    def __init__(self, folder: Path):
+        from datasets.arrow_writer import ArrowWriter
+
+        self._features = {name: _features(name) for name in TABLES}
+        self._writers = {
+            name: ArrowWriter(path=str(folder / f"{name}.arrow"), features=self._features[name]) for name in TABLES
+        }
+        self.rows: Counter = Counter()
+
+    def write(self, table: str, rows: list[dict]) -> None:
+        import pyarrow as pa
+
+        if rows:
+            self._writers[table].write_table(pa.Table.from_pylist(rows, schema=self._features[table].arrow_schema))
+            self.rows[table] += len(rows)
+
+    def close(self) -> None:
+        import pyarrow as pa
+
+        for name, writer in self._writers.items():
+            if not self.rows[name]:
+                writer.write_table(pa.Table.from_pylist([], schema=self._features[name].arrow_schema))
+            writer.finalize()
+
+
+def _image_row(content: "Path | np.ndarray", photographs: bool) -> dict:
+    """The stored form of one image; raises BrokenImage with the reason when it cannot be decoded."""
+    if isinstance(content, np.ndarray):
+        shape = f"{content.shape[0]}x{content.shape[1]}|".encode()
+        digest = hashlib.sha256(shape + content.tobytes()).hexdigest()
+        return {"sha256": digest, "phash": "", "height": content.shape[0], "width": content.shape[1],
+                "encoding": "raw", "data": content.tobytes()}  # fmt: skip
+    pixels, digest = load_photograph(content)
+    phash = f"{perceptual_hash(pixels):016x}" if photographs else ""
+    return {"sha256": digest, "phash": phash, "height": pixels.shape[0], "width": pixels.shape[1],
+            "encoding": "png", "data": png_bytes(pixels)}  # fmt: skip
+
+
+class _Writer:
+    """Turns items into rows, promotes the first valid view where the primary is broken, and keeps the fingerprint."""
+
+    def __init__(self, folder: Path, info: SourceInfo):
+        self.tables = _Tables(folder)
+        self.info = info
+        self.digest = hashlib.sha256(f"{info.name}|{info.version}".encode())
+        self.broken: list[dict] = []
+        self.counts: Counter = Counter()
+        self.pending: dict[str, list[dict]] = {"items": [], "images": [], "texts": []}
+        self.seen: dict[str, str] = {}
+
+    def add(self, item: Item) -> None:
+        if item.item_id in self.seen:
+            raise DataError(f"{self.info.name}: item {item.item_id!r} occurs twice; item ids must be unique.")
+        if item.split not in SPLITS:
+            raise DataError(f"{self.info.name}: item {item.item_id!r} has split {item.split!r}; expected {SPLITS}.")
+        self.seen[item.item_id] = item.split
+        number = len(self.seen) - 1
+        ids: dict[str, list[int]] = {"images": [], "texts": []}
+        for kind, table in (("image", "images"), ("text", "texts")):
+            rows = [row for view in item.views if view.kind == kind and (row := self._row(item, number, view))]
+            if rows and all(row["role"] != "primary" for row in rows):
+                rows[0]["role"] = "primary"
+            for row in sorted(rows, key=lambda row: row["role"] != "primary"):
+                ids[table].append(self.counts[table])
+                self.counts[table] += 1
+                self.pending[table].append(row)
+                self._hash(kind, row["name"], row["role"], row["probe"], row["reveals"], row["sha256"])
+        row = {"item_id": item.item_id, "group": item.group, "split": item.split, "category": item.category,
+               "attributes": json.dumps(dict(item.attributes), sort_keys=True)}  # fmt: skip
+        self._hash(*row.values())
+        self.pending["items"].append(row | ids)
+        self.counts[item.split] += 1
+        if len(self.pending["items"]) >= _BATCH:
+            self.flush()
+
+    def _row(self, item: Item, number: int, view: View) -> dict | None:
+        common = {"item": number, "name": view.name, "role": view.role, "probe": view.probe,
+                  "reveals": list(view.reveals)}  # fmt: skip
+        if view.kind == "text":
+            if not view.content:
+                return None
+            return common | {"text": view.content, "sha256": hashlib.sha256(view.content.encode()).hexdigest()}
+        try:
+            return common | _image_row(view.content, self.info.photographs)
+        except BrokenImage as problem:
+            file = view.content.name if isinstance(view.content, Path) else ""
+            self.broken.append({"item_id": item.item_id, "view": view.name, "file": file, "reason": str(problem)})
+            return None
+
+    def _hash(self, *values: object) -> None:
+        self.digest.update(json.dumps(values, sort_keys=True).encode())
+
+    def flush(self) -> None:
+        for table, rows in self.pending.items():
+            self.tables.write(table, rows)
+            rows.clear()
+
+    def add_queries(self, queries: Queries) -> None:
+        known = {query.query_id: query.split for query in queries.queries}
+        for evidence in (*queries.judgements, *queries.interactions):
+            if evidence.query_id not in known or evidence.item_id not in self.seen:
+                raise DataError(
+                    f"{self.info.name}: evidence names query {evidence.query_id!r} and item {evidence.item_id!r}, "
+                    "and one of them does not exist; the source must drop and count such rows."
+                )
+        for pair in queries.interactions:
+            if (known[pair.query_id], self.seen[pair.item_id]) != ("train", "train"):
+                raise DataError(
+                    f"{self.info.name}: interaction {pair.query_id!r}-{pair.item_id!r} leaves the train split."
+                )
+        rows = {
+            "queries": [
+                asdict(query) | {"slices": list(query.slices), "attributes": json.dumps(dict(query.attributes), sort_keys=True)}
+                for query in queries.queries
+            ],
+            "judgements": [asdict(judgement) for judgement in queries.judgements],
+            "interactions": [asdict(pair) for pair in queries.interactions],
+        }  # fmt: skip
+        for table, table_rows in rows.items():
+            for row in table_rows:
+                self._hash(*row.values())
+            self.tables.write(table, table_rows)
+            self.counts[table] = len(table_rows)
+
+
+def prepare(source: Source, progress: Progress, cache: Path | None = None) -> "Catalogue":
+    """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole."""
+    root = (cache or cache_folder()) / "data"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for leftover in root.glob(f".{source.info.name}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        folder = root / f".{source.info.name}.{os.getpid()}.tmp"
+        folder.mkdir()
+    except OSError as problem:
+        raise DataError(f"cannot write to {root}: {problem}. Set FTBENCH_CACHE to a folder you may write to.") from None
+    try:
+        writer = _Writer(folder, source.info)
+        for item in source.items(progress):
+            writer.add(item)
+        writer.flush()
+        writer.add_queries(source.queries())
+        writer.tables.close()
+        if not writer.seen:
+            raise DataError(f"{source.info.name}: the source has no items.")
+        reasons = Counter(broken["reason"].split(":")[0] for broken in writer.broken)
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "info": asdict(source.info),
+            "fingerprint": writer.digest.hexdigest(),
+            "counts": {name: writer.counts[name] for name in (*SPLITS, *TABLES[1:])} | {"items": len(writer.seen)},
+            "dropped": dict(source.dropped) | {f"broken image ({reason})": n for reason, n in reasons.items()},
+            "broken": writer.broken,
+            "files": {
+                f"{name}.arrow": {
+                    "bytes": (folder / f"{name}.arrow").stat().st_size,
+                    "sha256": file_sha256(folder / f"{name}.arrow"),
+                }
+                for name in TABLES
+            },
+        }
+        write_json(folder / "manifest.json", manifest)
+        target = root / source.info.name
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Catalogue(target, manifest)
+
+
+def open_catalogue(name: str, cache: Path | None = None, verify: bool = True) -> "Catalogue | None":
+    """A prepared catalogue, memory-mapped, or None when it has not been prepared.
+
+    Sizes and SHA-256 of all files are checked (`verify`). Raises DataError where they differ from the manifest.
+    """
+    folder = (cache or cache_folder()) / "data" / name
+    if not (folder / "manifest.json").is_file():
+        return None
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if manifest.get("schema") != MANIFEST_SCHEMA:
+        raise DataError(
+            f"{name} was prepared with manifest schema {manifest.get('schema')}, this ftbench reads "
+            f"{MANIFEST_SCHEMA}. Prepare it again: ftbench data prepare {name}"
+        )
+    problems = []
+    for file, expected in manifest["files"].items():
+        path = folder / file
+        if not path.is_file():
+            problems.append(f"{file} is missing")
+        elif path.stat().st_size != expected["bytes"]:
+            problems.append(f"{file} has {path.stat().st_size} bytes, expected {expected['bytes']}")
+        elif verify and file_sha256(path) != expected["sha256"]:
+            problems.append(f"{file} does not have the sha256 of its manifest")
+    if problems:
+        raise DataError(f"{name} is damaged ({'; '.join(problems)}). Prepare it again: ftbench data prepare {name}")
+    return Catalogue(folder, manifest)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The images and texts of a catalogue, by id, with what is known of each. Pixels stay on disk until asked for."""
+
+    texts: tuple[str, ...]
+    image_sha256: tuple[str, ...]
+    image_phash: tuple[str, ...]
+    text_sha256: tuple[str, ...]
+    image_names: tuple[str, ...]
+    text_names: tuple[str, ...]
+    image_probe: np.ndarray  # (images,) bool
+    image_reveals: tuple[tuple[str, ...], ...]
+    text_reveals: tuple[tuple[str, ...], ...]
+    _images: object = None
+
+    def pixels(self, ids: np.ndarray) -> list[np.ndarray]:
+        """Decoded images, each uint8 (h, w, 3); raw ones are views of the memory map: do not write to them."""
+        return [self._images.decode(int(i)) for i in ids]
+
+
+class _ImageTable:
+    """Random access to the memory-mapped image column."""
+
+    def __init__(self, table):
+        column = table.column("data")
+        self._encoding = table.column("encoding").to_pylist()
+        self._size = np.stack([table.column("height").to_numpy(), table.column("width").to_numpy()], axis=1)
+        self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
+        self._chunks = []
+        for chunk in column.chunks:
+            _, offsets, data = chunk.buffers()
+            first = chunk.offset
+            offsets = np.frombuffer(offsets, dtype=np.int64)[first : first + len(chunk) + 1]
+            self._chunks.append((offsets, np.frombuffer(data, dtype=np.uint8) if data else np.empty(0, np.uint8)))
+
+    def decode(self, i: int) -> np.ndarray:
+        chunk = int(np.searchsorted(self._starts, i, side="right")) - 1
+        offsets, data = self._chunks[chunk]
+        j = i - self._starts[chunk]
+        raw = data[offsets[j] : offsets[j + 1]]
+        if self._encoding[i] == "raw":
+            return raw.reshape(*self._size[i], 3)
+        return png_pixels(raw.tobytes())
+
+
+class Catalogue:
+    """A prepared data set. Items are numbered 0..n-1 in the source's order; assets likewise."""
+
+    def __init__(self, folder: Path, manifest: dict):
+        self.folder = folder
+        self.manifest = manifest
+        self.info = SourceInfo(**(manifest["info"] | {"disclosures": tuple(manifest["info"]["disclosures"])}))
+        self.fingerprint: str = manifest["fingerprint"]
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    def table(self, name: str) -> "object":
+        """One of the Arrow tables (`TABLES`), memory-mapped."""
+        from datasets import Dataset
+
+        return Dataset.from_file(str(self.folder / f"{name}.arrow")).data
+
+    @cached_property
+    def _items(self) -> dict[str, list]:
+        return self.table("items").to_pydict()
+
+    @property
+    def item_ids(self) -> list[str]:
+        return self._items["item_id"]
+
+    @property
+    def categories(self) -> list[str]:
+        return self._items["category"]
+
+    @property
+    def groups(self) -> list[str]:
+        return self._items["group"]
+
+    @cached_property
+    def attributes(self) -> list[dict[str, str]]:
+        """What judging and the oracle know of each item; never handed to a ranked method."""
+        return [json.loads(text) for text in self._items["attributes"]]
+
+    def rows(self, split: str) -> np.ndarray:
+        """Item numbers (n,) int64 of a split, or of all of them for "all". Raises DataError where there are none."""
+        chosen = np.array([i for i, s in enumerate(self._items["split"]) if split in ("all", s)], dtype=np.int64)
+        if not len(chosen):
+            raise DataError(f"{self.name}: the split {split!r} has no items; expected at least one. See: ftbench data verify {self.name}")  # noqa: E501  # fmt: skip
+        return chosen
+
+    def view_ids(self, kind: str) -> np.ndarray:
+        """Asset ids (n, most views) int64 of every item, primary in column 0, -1 where a view is missing."""
+        lists = self._items[kind + "s"]
+        ids = np.full((len(lists), max(1, max(map(len, lists), default=1))), -1, dtype=np.int64)
+        for i, views in enumerate(lists):
+            ids[i, : len(views)] = views
+        return ids
+
+    @cached_property
+    def assets(self) -> Assets:
+        images, texts = self.table("images"), self.table("texts")
+
+        def column(table, name: str) -> tuple:
+            return tuple(table.column(name).to_pylist())
+
+        return Assets(
+            texts=column(texts, "text"),
+            image_sha256=column(images, "sha256"),
+            image_phash=column(images, "phash"),
+            text_sha256=column(texts, "sha256"),
+            image_names=column(images, "name"),
+            text_names=column(texts, "name"),
+            image_probe=np.array(column(images, "probe"), dtype=bool),
+            image_reveals=tuple(map(tuple, column(images, "reveals"))),
+            text_reveals=tuple(map(tuple, column(texts, "reveals"))),
+            _images=_ImageTable(images),
+        )
+
+    def queries(self, split: str) -> list[Query]:
+        """The queries of one split."""
+        rows = self.table("queries").to_pylist()
+        return [
+            Query(r["query_id"], r["text"], r["split"], tuple(r["slices"]), json.loads(r["attributes"]))
+            for r in rows
+            if r["split"] == split
+        ]
+
+    def judgements(self, split: str) -> list[Judgement]:
+        """The judgements of one split's queries."""
+        known = {query.query_id for query in self.queries(split)}
+        return [Judgement(**r) for r in self.table("judgements").to_pylist() if r["query_id"] in known]
+
+    def interactions(self) -> list[Interaction]:
+        """Train queries with the train item each led to."""
+        return [Interaction(**r) for r in self.table("interactions").to_pylist()]
