@@ -80,6 +80,12 @@ def test_one_view_on_each_side():
     assert_close(transport.factorized_similarity(v, one, t, one), similarity[:, 0, 0])
 
 
+def test_marginal_error_sees_rows_and_columns():
+    plan, half = torch.tensor([[0.5, 0.0], [0.2, 0.3]]), torch.tensor([0.5, 0.5])
+    assert_close(transport.marginal_error(plan, half, half), torch.tensor(0.2))
+    assert_close(transport.marginal_error(plan.T, half, half), torch.tensor(0.2))
+
+
 @pytest.mark.parametrize("absent", [0, 2])
 def test_sinkhorn_at_large_epsilon_is_the_independent_plan(absent):
     """The plan tilts by exp(K / epsilon): with |K| <= 1 no entry moves by more than a relative exp(4 / epsilon) - 1."""
@@ -135,12 +141,14 @@ def test_sinkhorn_without_any_view_is_zero_and_its_gradient_finite(pair, dtype):
     _, a, _, b, similarity = (x.to(dtype) for x in pair)
     a[0], b[1] = 0, 0
     a[2], b[2] = 0, 0
-    similarity.requires_grad_()
+    for x in (similarity, a, b):
+        x.requires_grad_()
     plan = transport.sinkhorn(similarity, a, b, 0.1)
     assert (plan[:3] == 0).all()
     assert_close(plan[3:].sum((1, 2)), torch.ones(3, dtype=dtype))
     transport.transport_similarity(plan, similarity).sum().backward()
-    assert torch.isfinite(similarity.grad).all()
+    for x in (similarity, a, b):
+        assert torch.isfinite(x.grad).all()
     assert (transport.exact_plan(similarity, a, b)[:3] == 0).all()
 
 
