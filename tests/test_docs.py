@@ -1,0 +1,125 @@
+"""What the README and CONTRIBUTING show must work as shown."""
+
+import csv
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ftbench import items
+
+ROOT = Path(__file__).resolve().parent.parent
+README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+
+
+def _blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def test_no_placeholder_is_left():
+    for path in (README, CONTRIBUTING):
+        left = re.findall(r"FILL\w*(?:\[[^\]]*\])?", path.read_text(encoding="utf-8"))
+        assert not left, f"{path.name}: {left}"
+
+
+def test_readme_names_every_method_and_task():
+    text = README.read_text(encoding="utf-8")
+    names = [p.stem for p in (ROOT / "baselines").glob("*.py") if p.stem != "__init__"]
+    names += [p.stem for p in (ROOT / "tasks").glob("*.toml")]
+    missing = [name for name in names if f"| `{name}`" not in text]
+    assert not missing, f"the README's tables do not name {missing}"
+
+
+def test_links_to_files_lead_somewhere():
+    for path in (README, CONTRIBUTING):
+        text = path.read_text(encoding="utf-8")
+        linked = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
+        named = re.findall(r"`((?:ftbench|baselines|tasks|tests)/[\w./]+\.\w+)`", text)
+        missing = [name for name in linked + named if not (ROOT / name).exists()]
+        assert not missing, f"{path.name}: {missing}"
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    for path in (README, CONTRIBUTING):
+        named = set(re.findall(r"(?:`|^)make (\w+)", path.read_text(encoding="utf-8"), flags=re.M))
+        assert named
+        assert named <= targets, f"{path.name}: {named - targets}"
+
+
+def _shown_commands():
+    """Every `ftbench ...` that the documents and the Makefile show, without comments."""
+    lines = [
+        line.split("#")[0] for path in (README, CONTRIBUTING) for b in _blocks(path, "sh") for line in b.splitlines()
+    ]
+    for path in (README, CONTRIBUTING):
+        lines += re.findall(r"`(ftbench [^`]+)`", path.read_text(encoding="utf-8").replace("\n", " "))
+    recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines += re.findall(r"^\t\$\(BIN\)/(ftbench .*)$", recipes.replace("$(TASKS)", "--task query2item"), flags=re.M)
+    found = [shlex.split(line) for line in lines if re.match(r"(\.venv/bin/)?ftbench ", line)]
+    return sorted({tuple(words[1:]) for words in found})
+
+
+@pytest.mark.parametrize("words", _shown_commands(), ids=" ".join)
+def test_commands_that_are_shown_are_understood(words):
+    """Parsed by the command itself, down to every option; nothing is run."""
+    import typer
+
+    from ftbench.cli import app
+
+    command, rest = typer.main.get_command(app), list(words)
+    while hasattr(command, "commands"):
+        command, rest = command.commands[rest[0]], rest[1:]
+    command.make_context(words[0], rest)
+
+
+def _under_ten_lines(block):
+    assert len([line for line in block.splitlines() if line.strip()]) < 10
+
+
+def test_the_method_that_contributing_shows_runs(tmp_path):
+    from ftbench.method import load_method
+    from ftbench.views import text_probes
+
+    (block,) = (b for b in _blocks(CONTRIBUTING, "python") if "class Method" in b)
+    _under_ten_lines(block)
+    path = tmp_path / "overlap.py"
+    path.write_text(block, encoding="utf-8")
+    method = load_method(str(path))
+    probes, gallery = text_probes(["a red mug"]), text_probes(["Red mug", "blue plate", "a mug"])
+    np.testing.assert_array_equal(method.score(probes, gallery), np.array([[2, 0, 2]], dtype=np.float32))
+    assert method.score(probes, gallery).dtype == np.float32
+
+
+def test_the_task_that_contributing_shows_is_valid():
+    from ftbench.task import parse_task
+
+    (block,) = _blocks(CONTRIBUTING, "toml")
+    _under_ten_lines(block)
+    assert parse_task(block, "strict", "studio").headline == "hit@10"
+
+
+def test_the_source_that_contributing_shows_can_be_prepared(tmp_path, monkeypatch):
+    from ftbench.store import prepare
+
+    (block,) = (b for b in _blocks(CONTRIBUTING, "python") if "class Shop" in b)
+    _under_ten_lines(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path / "cache"))
+    with open("shop.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "category", "title", "image", "back"])
+        for i in range(60):
+            rows.writerow([f"p{i}", "mugs", f"Mug number {i}", f"{i}.png", f"{i}b.png"])
+            for name in (f"{i}.png", f"{i}b.png"):
+                pixels = np.random.Generator(np.random.Philox(key=[i, len(name)])).integers(0, 255, (8, 8, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(name)
+    names = {name: getattr(items, name) for name in ("Item", "View", "Queries", "SourceInfo", "split_of")}
+    space = {"csv": csv, "Path": Path, **names}
+    exec(block, space)
+    catalogue = prepare(space["Shop"](), lambda done, total: None)
+    assert len(catalogue.item_ids) == 60
+    assert (catalogue.view_ids("image") >= 0).all()
