@@ -6,7 +6,6 @@ Differs from the paper: not named in its abstract (arXiv 2512.18117); the upper 
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ftbench import method
@@ -27,6 +26,3 @@ class Method(method.TwoTower):
             weights = torch.from_numpy(view_weights(chosen, None)).to(vectors.device)
             sides.append(weighted_mean(vectors, weights))  # (b, m, d), (b, m) -> (b, d)
         return self.objective(batch, towers, *sides)
-
-    def weights(self, ids):
-        return view_weights(np.asarray(ids), None)

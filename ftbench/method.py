@@ -68,9 +68,8 @@ class Method:
 class Embedder:
     """Vectors of a trained model for any views; each asset is encoded once, whatever asks for it."""
 
-    def __init__(self, trained: Trained, encoder: Encoder, device: torch.device, data_key: str, progress: Progress):
-        self.trained, self.encoder, self.device = trained, encoder, device
-        self.data_key, self.progress = data_key, progress
+    def __init__(self, trained: Trained, encoder: Encoder, device: torch.device, progress: Progress):
+        self.trained, self.encoder, self.device, self.progress = trained, encoder, device, progress
         self._known: dict[tuple[int, str], tuple[object, np.ndarray, np.ndarray]] = {}
         self.passes = {"image": 0, "text": 0}
 
@@ -94,10 +93,10 @@ class Embedder:
 
     def _encode(self, views: Views, kind: str, ids: np.ndarray) -> np.ndarray:
         if kind == "image":
-            inputs = self.encoder.image_inputs(views.assets, ids, self.data_key, self.progress)
+            inputs = self.encoder.image_inputs(views.assets, self.progress)
             tower = self.trained.model.image
         else:
-            inputs = self.encoder.text_inputs(views.assets.texts, self.progress)
+            inputs = self.encoder.text_inputs(views.assets.texts, ids, self.progress)
             tower = self.trained.model.text
         parts = []
         with torch.inference_mode():

@@ -99,13 +99,13 @@ class Towers:
         self.model, self.encoder, self.device, self.meter = model, encoder, device, meter
         self._inputs: dict[str, Inputs] = {}
 
-    def open(self, data: TrainingSet, key: str, progress: Progress) -> None:
+    def open(self, data: TrainingSet, progress: Progress) -> None:
         """Make a training set's images, texts and queries available by id."""
         assets: Assets = data.views.assets
         self._inputs = {
-            "image": self.encoder.image_inputs(assets, data.views.images, key, progress),
-            "text": self.encoder.text_inputs(assets.texts, progress),
-            "query": self.encoder.text_inputs(data.query_texts, progress),
+            "image": self.encoder.image_inputs(assets, progress),
+            "text": self.encoder.text_inputs(assets.texts, data.views.texts, progress),
+            "query": self.encoder.text_inputs(data.query_texts, np.arange(len(data.query_texts)), progress),
         }
 
     def images(self, ids: np.ndarray) -> torch.Tensor:
@@ -133,18 +133,10 @@ class Towers:
         if passes == len(ids):
             return tower(self._inputs[source].gather(ids).to(self.device))
         if not passes:
-            return torch.zeros(len(ids), self._width(), device=self.device)
+            return torch.zeros(len(ids), self.encoder.dimensions, device=self.device)
         vectors = tower(self._inputs[source].gather(ids[exists]).to(self.device))
         rows = torch.from_numpy(np.flatnonzero(exists)).to(self.device)
         return vectors.new_zeros(len(ids), vectors.shape[1]).index_copy(0, rows, vectors)
-
-    def _width(self) -> int:
-        with torch.no_grad():
-            return self.model.text(self.encoder_text_probe()).shape[1]
-
-    def encoder_text_probe(self) -> torch.Tensor:
-        """One text's inputs, to learn the width of the vectors."""
-        return self._inputs["text"].gather(np.zeros(1, dtype=np.int64)).to(self.device)
 
 
 class Program(Protocol):
@@ -170,14 +162,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Settings of a run's training. `data_key` names the data in cache keys; `budget_zero`: the zero-shot track."""
+    """Settings of a run's training. zero_shot: the budget is 0."""
 
     encoder: Encoder
     config: TrainerConfig
     board: str
     seed: int
     device: torch.device
-    data_key: str
     progress: Callable[[str], Progress]
     zero_shot: bool = False
 
@@ -193,7 +184,7 @@ class Trainer:
             return Trained(model, meter, 0, 0.0, ())
         if len(data.item_ids) < 2:
             raise RunError(f"training needs at least 2 items, the training split has {len(data.item_ids)}.")
-        towers.open(data, self.data_key, self.progress("Reading features"))
+        towers.open(data, self.progress("Reading features"))
         by_steps = self.board == "equal-steps" or self.encoder.locked
         limit = self.config.steps if by_steps else self.config.budget
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + 1)

@@ -26,7 +26,6 @@ ENCODERS = {
     "MODEL/PRETRAINED": "any open_clip model by name, such as ViT-B-32/laion2b_s34b_b79k (downloads its weights)",
     "MODEL/FILE.pt": "an open_clip model with the weights of a local checkpoint file",
 }
-_BATCH = 256
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -70,7 +69,7 @@ class Encoder:
     """A named encoder with its initial weights.
 
     build(seed): a fresh model with the initial weights (the seed matters only to parts that have no trained weights).
-    image_flops, text_flops: floating-point operations of one forward pass of a tower; 0 for locked towers, which a
+    dimensions: width d of the vectors. image_flops, text_flops: floating-point operations of one forward pass of a tower; 0 for locked towers, which a
     training step never runs.
     """
 
@@ -81,38 +80,39 @@ class Encoder:
     weights: str
     parameters: int
     image_size: int
+    dimensions: int
     image_flops: float
     text_flops: float
     locked: bool = False
     image_features: Callable[[torch.Tensor], torch.Tensor] | None = None
     text_features: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    def image_inputs(self, assets: Assets, ids: np.ndarray, key: str, progress: Progress) -> Inputs:
-        """Inputs for the image tower. `ids` are the assets that will be asked for; `key` names the data (cache key)."""
+    def image_inputs(self, assets: Assets, progress: Progress) -> Inputs:
+        """Inputs for the image tower by image asset id. A locked tower runs once over all of them; the cache keeps it."""
         if not self.locked:
-            return Inputs(lambda chosen: self.preprocess(assets.pixels(chosen)))
-        wanted = np.unique(ids[ids >= 0])
-        names = [assets.image_sha256[i] for i in wanted]
+            return Inputs(lambda ids: self.preprocess(assets.pixels(ids)))
+        everything = np.arange(len(assets.image_sha256))
         table = cached_features(
-            (self.name, self.weights, self.image_size, "image", key, *names),
-            lambda: self._features(wanted, assets.pixels, self.preprocess, self.image_features, progress),
+            (self.name, self.weights, self.image_size, "image", *assets.image_sha256),
+            lambda: self._features(everything, assets.pixels, self.preprocess, self.image_features, progress),
         )
-        return Inputs(partial(_lookup, table, wanted))
+        return Inputs(lambda ids: torch.from_numpy(table[ids]))
 
-    def text_inputs(self, texts: tuple[str, ...], progress: Progress) -> Inputs:
-        """Inputs for the text tower, by position in `texts`."""
-        if not self.locked:
-            tokens = self.tokenize(list(texts)) if texts else None
-            return Inputs(lambda chosen: tokens[torch.from_numpy(chosen)])
-        everything = np.arange(len(texts))
-        names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-        table = cached_features(
-            (self.name, self.weights, self.image_size, "text", *names),
-            lambda: self._features(
-                everything, lambda ids: [texts[i] for i in ids], self.tokenize, self.text_features, progress
-            ),
-        )
-        return Inputs(partial(_lookup, table, everything))
+    def text_inputs(self, texts: tuple[str, ...], ids: np.ndarray, progress: Progress) -> Inputs:
+        """Inputs for the text tower by position in `texts`; `ids` are the positions that will be asked for."""
+        wanted = np.unique(ids[ids >= 0])
+        chosen = [texts[i] for i in wanted]
+        if self.locked:
+            table = cached_features(
+                (self.name, self.weights, "text", *(hashlib.sha256(text.encode()).hexdigest() for text in chosen)),
+                lambda: self._features(
+                    np.arange(len(chosen)), lambda rows: [chosen[i] for i in rows], self.tokenize, self.text_features,
+                    progress,
+                ),
+            )
+            return Inputs(lambda ids: torch.from_numpy(table[np.searchsorted(wanted, ids)]))
+        tokens = self.tokenize(chosen) if chosen else None
+        return Inputs(lambda ids: tokens[torch.from_numpy(np.searchsorted(wanted, ids))])
 
     @staticmethod
     def _features(ids: np.ndarray, fetch: Callable, prepare: Callable, tower: Callable, progress: Progress):
@@ -123,10 +123,6 @@ class Encoder:
                 parts.append(tower(prepare(fetch(chosen))).float().cpu().numpy())
             progress(start + len(chosen), len(ids))
         return np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.float32)
-
-
-def _lookup(table: np.ndarray, known: np.ndarray, ids: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(table[np.searchsorted(known, ids)])
 
 
 def pixel_batch(size: int, mean: tuple[float, ...], std: tuple[float, ...], images: list[np.ndarray]) -> torch.Tensor:
@@ -158,7 +154,7 @@ def pass_flops(towers: TwoTowers, image: torch.Tensor, text: torch.Tensor) -> tu
     return counts[0], counts[1]
 
 
-def _open_clip_towers(model: nn.Module) -> TwoTowers:
+def open_clip_towers(model: nn.Module) -> TwoTowers:
     return TwoTowers(
         model.to(memory_format=torch.channels_last), lambda m, x: m.encode_image(x), lambda m, x: m.encode_text(x)
     )
@@ -174,10 +170,13 @@ def _from_model(name: str, model: nn.Module, preprocess: Callable, tokenize: Cal
 
         fresh = copy.deepcopy(model)
         fresh.load_state_dict(state)
-        return _open_clip_towers(fresh.eval())
+        return open_clip_towers(fresh.eval())
 
     towers = build(0)
-    flops = pass_flops(towers, preprocess([np.zeros((size, size, 3), np.uint8)]), tokenize(["a"]))
+    text = tokenize(["a"])
+    flops = pass_flops(towers, preprocess([np.zeros((size, size, 3), np.uint8)]), text)
+    with torch.no_grad():
+        dimensions = towers.text(text).shape[1]
     return Encoder(
         name=name,
         build=build,
@@ -186,6 +185,7 @@ def _from_model(name: str, model: nn.Module, preprocess: Callable, tokenize: Cal
         weights=weights_sha256(model),
         parameters=sum(p.numel() for p in model.parameters()),
         image_size=size,
+        dimensions=dimensions,
         image_flops=flops[0],
         text_flops=flops[1],
     )
@@ -227,6 +227,7 @@ def _lite() -> Encoder:
         weights=base.weights_sha256,
         parameters=sum(p.numel() for p in base.model.parameters()),
         image_size=base.image_size,
+        dimensions=base.image_projection.out_features,
         image_flops=0.0,
         text_flops=0.0,
         locked=True,

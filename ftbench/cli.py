@@ -1,0 +1,215 @@
+"""The `ftbench` command. Heavy imports wait until a command needs them, so that help is there at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftbench.errors import FtbenchError
+
+app = typer.Typer(
+    help="Benchmark retrieval over products with several images and several texts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
+Source = Annotated[Path | None, typer.Option("--source", help="Folder of the raw data, where a data set needs one.")]
+Data = Annotated[str, typer.Argument(help="A data set: see `ftbench list data`.", metavar="DATA")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["FTBENCH_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    method: Annotated[list[str], typer.Option("--method", "-m", help="Name, path to a .py file, or `default` for the whole board. Repeatable.")],
+    task: Annotated[list[str], typer.Option("--task", "-t", help="query2item, cross_view, or a path to a .toml file. Repeatable.")],
+    data: Annotated[list[str], typer.Option("--data", "-d", help="Data set: studio, studio@N, magento-luma. Repeatable.")] = ["studio"],  # noqa: B006
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="tiny, lite, MODEL/PRETRAINED or MODEL/FILE. Default: what suits the data.")] = None,
+    seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],  # noqa: B006
+    settings: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")] = [],  # noqa: B006
+    track: Annotated[str | None, typer.Option("--track", help="zero-shot, aligned or supervised. Default: the task's.")] = None,
+    board: Annotated[str, typer.Option("--board", help="equal-compute or equal-steps.")] = "equal-compute",
+    results: Results = Path("results"),
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
+    depth: Annotated[int, typer.Option("--depth", help="Ranks kept per query in the run file.", min=10)] = 10,
+    source: Source = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again what is finished.")] = False,
+) -> None:  # fmt: skip
+    """Run methods on tasks: fit, embed, search, measure, and write one record each.
+
+    Finished runs are recognised by their id and skipped. Example:
+
+    ftbench run --method factorized_transport --task query2item
+    """
+    pairs = tuple(_key_value(text) for text in settings)
+    from ftbench import console, runner
+
+    requests = runner.requests(
+        method, task, data, seed,
+        runner.Request("", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth),
+    )  # fmt: skip
+    with console.progress_bars() as progress:
+        session = runner.Session(results, progress, source, force)
+        outcomes, failures = [], []
+        for number, request in enumerate(requests, start=1):
+            label = f"{request.method} · {request.task} · {request.data} · seed {request.seed}"
+            if len(requests) > 1 or not sys.stderr.isatty():
+                print(f"[{number}/{len(requests)}] {label}", file=sys.stderr, flush=True)
+            try:
+                outcomes.append(runner.run(request, session))
+            except FtbenchError as problem:
+                if len(requests) == 1:
+                    raise
+                failures.append(f"{label}: {problem}")
+    _closing_table(outcomes)
+    if failures:
+        raise FtbenchError(f"{len(failures)} of {len(requests)} runs failed:\n" + "\n".join(failures))
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise FtbenchError(f"--set {text!r}: expected KEY=VALUE, such as --set primary_share=0.3")
+    return key, value
+
+
+def _closing_table(outcomes: list) -> None:
+    from ftbench import console
+
+    rows, notes = [], []
+    for outcome in outcomes:
+        request, record = outcome.request, outcome.record
+        name = request.method + (" (zero-shot)" if request.track == "zero-shot" else "")
+        if record is None:
+            rows.append([name, request.task, request.data, "", "—", "", "—", "—"])
+            notes.append(f"{name}: {outcome.skipped}.")
+            continue
+        score = record["scores"][record["task"]["headline"]]
+        shown = "—" if score["mean"] is None else f"{score['mean']:.3f}"
+        interval = "" if score["low"] is None else f"{score['low']:.3f}–{score['high']:.3f}"
+        seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
+        rows.append([name, request.task, request.data, str(request.seed), f"{record['task']['headline']} {shown}", interval,
+                     seconds, str(outcome.path)])  # fmt: skip
+    columns = ["method", "task", "data", "seed", "score", "95% interval", "seconds", "record"]
+    console.table("", columns, rows, numeric=lambda i: i in (3, 6))
+    if any(outcome.skipped and outcome.record for outcome in outcomes):
+        print("* finished before and found by its id; --force runs it again.")
+    for note in dict.fromkeys(notes):
+        print(note)
+
+
+@app.command()
+def report(
+    results: Results = Path("results"),
+    site: Annotated[Path, typer.Option("--site", help="Folder that the page is written to.")] = Path("site"),
+) -> None:
+    """Render the leaderboard: one self-contained index.html."""
+    from ftbench.report import render
+
+    print(render(results, site))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="methods, tasks, data or encoders.", metavar="WHAT")]) -> None:
+    """List methods, tasks, data sets or encoders, a line each."""
+    from ftbench import inventory
+
+    for name, line in inventory.listing(what):
+        print(f"{name:<30} {line}")
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="A method, task, data set or encoder.", metavar="NAME")]) -> None:
+    """Describe a method, task, data set or encoder: what it is, its settings, its source."""
+    from ftbench import inventory
+
+    print(inventory.description(name))
+
+
+@data_app.command("prepare")
+def data_prepare(name: Data, source: Source = None) -> None:
+    """Read, check and store a data set, memory-mapped, with manifest and fingerprint."""
+    from ftbench import console, inventory
+    from ftbench.sources import source_for
+    from ftbench.store import prepare
+
+    with console.progress_bars() as progress:
+        catalogue = prepare(source_for(name, source), progress(f"Preparing {name}"))
+    print(inventory.data_summary(catalogue))
+
+
+@data_app.command("verify")
+def data_verify(name: Data) -> None:
+    """Check a prepared data set offline: file hashes, dangling evidence, leaks between splits."""
+    from ftbench import inventory
+
+    print(inventory.verify(name))
+
+
+@data_app.command("sheet")
+def data_sheet(
+    name: Data,
+    out: Annotated[Path | None, typer.Option("--out", help="PNG file. Default: DATA-sheet.png here.")] = None,
+    items: Annotated[int, typer.Option("--items", help="How many items to show.", min=1, max=200)] = 12,
+    source: Source = None,
+) -> None:
+    """Write a contact sheet: all views of some items, with their texts, as one PNG."""
+    from ftbench import inventory
+
+    print(inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source))
+
+
+@app.command()
+def pretrain(
+    encoder: Annotated[str, typer.Argument(help="Only `tiny` has weights of our own.", metavar="tiny")],
+    out: Annotated[Path | None, typer.Option("--out", help="Weights file. Default: in the package.")] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", min=1)] = 6000,
+) -> None:
+    """Train the foundation weights of `tiny` on single captioned drawings."""
+    from ftbench import console, pretrain as training
+
+    with console.progress_bars() as progress:
+        print(training.pretrain(encoder, out, steps, progress("Pretraining")))
+
+
+@app.command()
+def export(
+    record: Annotated[Path, typer.Argument(help="A record, as results/studio/query2item/bm25-….json.", metavar="RECORD")],
+    format_: Annotated[str, typer.Option("--format", help="trec.")] = "trec",
+) -> None:
+    """Print a record's run file as a TREC run."""
+    from ftbench import record as records
+    from ftbench import runfile
+
+    if format_ != "trec":
+        raise FtbenchError(f"--format {format_}: expected trec.")
+    for line in runfile.export_trec(records.run_of(record, records.read(record))):
+        print(line)
+
+
+def main() -> None:
+    """Entry point of the console script. A mistake of the user's gives one message, no traceback; exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except FtbenchError as problem:
+        if os.environ.get("FTBENCH_DEBUG"):
+            raise
+        print(f"ftbench: {problem}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("ftbench: interrupted; nothing half-written was left.", file=sys.stderr)
+        raise SystemExit(130) from None

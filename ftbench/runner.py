@@ -1,0 +1,343 @@
+"""A run from its request to its record: the steps of the design, in order. Must not know the page or the terminal."""
+
+import inspect
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ftbench import provenance, record, search
+from ftbench.encoders.base import Encoder, load_encoder
+from ftbench.encoders.cache import NUMERICS
+from ftbench.errors import FtbenchError, RunError, unknown
+from ftbench.items import Progress
+from ftbench.method import Embedder, Method, load_method, parse_settings
+from ftbench.runfile import Run
+from ftbench.sources import source_for
+from ftbench.store import Catalogue, open_catalogue, prepare
+from ftbench.task import TRACKS, Task, Trial, load_task, training_sets, trials
+from ftbench.trainer import BOARDS, Trained, Trainer, TrainerConfig
+
+# In the order of the board; each with the tracks it has a row on besides the task's own.
+DEFAULT_METHODS = (
+    "random",
+    "bm25",
+    "single_view_clip",
+    "mean_pooling",
+    "mean_pooling_all_views",
+    "factorized_transport",
+    "factorized_transport_cached",
+    "oracle",
+)
+DEFAULT_TASKS = ("query2item", "cross_view")
+DEFAULT_ENCODERS = {"studio": "tiny", "magento-luma": "lite"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run as a person asked for it. `track` and `encoder` None mean the task's and the data set's own."""
+
+    method: str
+    task: str
+    data: str = "studio"
+    encoder: str | None = None
+    track: str | None = None
+    board: str = "equal-compute"
+    seed: int = 0
+    settings: tuple[tuple[str, str], ...] = ()
+    device: str = "auto"
+    depth: int = 10
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run again."""
+        words = ["ftbench run", "--method", self.method, "--task", self.task, "--data", self.data]
+        words += ["--encoder", self.encoder] if self.encoder else []
+        words += ["--track", self.track] if self.track else []
+        words += ["--board", self.board] if self.board != BOARDS[0] else []
+        words += ["--seed", str(self.seed)]
+        words += [word for key, value in self.settings for word in ("--set", f"{key}={value}")]
+        words += ["--depth", str(self.depth)] if self.depth != 10 else []
+        return " ".join(words)
+
+
+@dataclass
+class Session:
+    """What several runs of one command share: catalogues, encoders, and where progress is shown."""
+
+    results: Path
+    progress: Callable[[str], Progress]
+    source: Path | None = None
+    force: bool = False
+    _catalogues: dict[str, Catalogue] = field(default_factory=dict)
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
+
+    def catalogue(self, name: str) -> Catalogue:
+        """The prepared catalogue of a data set; prepared now where it is not."""
+        if name not in self._catalogues:
+            source = source_for(name, self.source) if name.startswith("studio") else None
+            found = open_catalogue(name)
+            if found is not None and source is not None and found.info.version != source.info.version:
+                found = None
+            if found is None:
+                found = prepare(source or source_for(name, self.source), self.progress(f"Preparing {name}"))
+            self._catalogues[name] = found
+        return self._catalogues[name]
+
+    def encoder(self, name: str) -> Encoder:
+        if name not in self._encoders:
+            self._encoders[name] = load_encoder(name)
+        return self._encoders[name]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """record: what was written or found; None where the method cannot enter the task. skipped: why nothing ran."""
+
+    request: Request
+    record: dict | None
+    path: Path | None
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A request with everything it names loaded and checked."""
+
+    request: Request
+    task: Task
+    catalogue: Catalogue
+    method: Method
+    encoder: Encoder | None
+    config: TrainerConfig
+    track: str
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        found = trials(self.task, self.catalogue, latents=not self.method.ranked)
+        return [trial for trial in found if trial.needs <= set(self.method.modalities)]
+
+
+def plan(request: Request, session: Session) -> _Plan:
+    """Load and check everything a request names before any work is done. Raises FtbenchError."""
+    task = load_task(request.task, request.data)
+    trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
+    own = {key: value for key, value in request.settings if not key.startswith("trainer.")}
+    method = load_method(request.method, own)
+    config = parse_settings("trainer", TrainerConfig(), trainer)
+    if request.track and request.track not in TRACKS:
+        raise unknown("track", request.track, TRACKS)
+    if request.board not in BOARDS:
+        raise unknown("board", request.board, BOARDS)
+    track = request.track or (task.track if method.trained else "zero-shot")
+    if track == "weak":
+        raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")
+    catalogue = session.catalogue(request.data)
+    if not method.ranked and not any(catalogue.assets.image_reveals):
+        raise RunError(f"{request.method} reads latent attributes, which {request.data} does not have. Try: --data studio")
+    encoder = None
+    if method.trained:
+        encoder = session.encoder(request.encoder or DEFAULT_ENCODERS.get(request.data.partition("@")[0].removesuffix("-confirm"), "tiny"))  # noqa: E501  # fmt: skip
+        if encoder.locked:
+            config = replace(config, budget=0.0)
+    if not method.seeded or (track == "zero-shot" and method.trained and not encoder.locked):
+        request = replace(request, seed=0)
+    filled = replace(request, encoder=encoder.name if encoder else None)
+    return _Plan(filled, task, catalogue, method, encoder, config, track)
+
+
+def run(request: Request, session: Session) -> Outcome:
+    """Make one run and write its record and run file; a finished run of the same id is found, not made again."""
+    record.check_writable(session.results)
+    planned = plan(request, session)
+    if not planned.trials:
+        have = " and ".join(planned.method.modalities)
+        return Outcome(request, None, None, f"{request.method} embeds {have} only and no part of {request.task} is open to it")  # noqa: E501  # fmt: skip
+    with _threads(planned.config.threads):
+        draft = _draft(planned)
+        found = record.find(session.results, draft)
+        if found is not None and not session.force:
+            return Outcome(planned.request, record.read(found), found, "finished before; --force runs it again")
+        try:
+            rankings, measured = _measure(planned, session)
+        except Exception as problem:
+            path = record.write(session.results, draft | _failed(planned, problem))
+            if isinstance(problem, FtbenchError):
+                raise
+            raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
+        judgements = {trial.pair: trial.gains for trial in planned.trials}
+        path = record.write(session.results, draft | measured, rankings, judgements)
+    return Outcome(planned.request, record.read(path), path)
+
+
+@contextmanager
+def _threads(count: int):
+    """Pin the threads of torch, BLAS and FAISS for the time of a run, and demand deterministic kernels."""
+    from threadpoolctl import threadpool_limits
+
+    before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with threadpool_limits(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda", "mps"):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "mps"))
+    if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
+        raise RunError(f"--device {name}: this machine has none. Use --device cpu, or auto.")
+    return torch.device(name)
+
+
+def _fit(planned: _Plan, session: Session) -> Trained | None:
+    train, valid = training_sets(planned.task, planned.catalogue, planned.track)
+    trainer = Trainer(
+        encoder=planned.encoder,
+        config=planned.config,
+        board=planned.request.board,
+        seed=planned.request.seed,
+        device=_device(planned.request.device),
+        progress=session.progress,
+        zero_shot=planned.track == "zero-shot",
+    )
+    return planned.method.fit(train, valid, trainer)
+
+
+def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
+    """Fit, embed, search and measure: what was ranked, and the measured half of the record."""
+    clock = {"total": time.perf_counter(), "embed": 0.0, "search": 0.0}
+    trained = _fit(planned, session)
+    embedder = None
+    if trained is not None:
+        device = _device(planned.request.device)
+        embedder = Embedder(trained, planned.encoder, device, session.progress("Embedding"))
+    rankings, serving = {}, None
+    for trial in planned.trials:
+        rankings[trial.pair], gallery, probes = _rank(planned, trial, embedder, clock)
+        if gallery is not None and serving is None:
+            serving = search.serve_index(gallery, probes, kind="flat", threads=1)
+    slices = {
+        name: tuple(trial.query_ids[i] for i in chosen)
+        for trial in planned.trials
+        for name, chosen in trial.slices.items()
+    }
+    ranked = Run(rankings, slices)
+    scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
+    clock["total"] = time.perf_counter() - clock["total"]
+    curve = [list(point) for point in trained.curve] if trained else []
+    cost = _cost(trained, embedder, clock, serving)
+    return ranked, scored | {"cost": cost, "training": {"curve": curve}, "status": "ok", "error": None}
+
+
+def _rank(planned: _Plan, trial: Trial, embedder: Embedder | None, clock: dict):
+    """One trial's ranking, and its vectors (None for lexical methods)."""
+    method, started = planned.method, time.perf_counter()
+    common = {
+        "query_ids": list(trial.query_ids),
+        "item_ids": list(trial.item_ids),
+        "gains": trial.gains,
+        "relevant_from": planned.task.relevant_from,
+        "depth": planned.request.depth,
+    }
+    if method.lexical:
+        scores = method.score(trial.probes, trial.gallery)
+        ranking = search.rank_scores(scores, **common)
+        clock["search"] += time.perf_counter() - started
+        return ranking, None, None
+    gallery, probes = method.embed(trial.gallery, embedder), method.embed(trial.probes, embedder)
+    embedded = time.perf_counter()
+    ranking = search.rank(probes, gallery, **common)
+    clock["embed"] += embedded - started
+    clock["search"] += time.perf_counter() - embedded
+    return ranking, gallery, probes
+
+
+def _cost(trained: Trained | None, embedder: Embedder | None, clock: dict, serving: "search.Serving | None") -> dict:
+    known = {
+        "search_seconds": clock["search"],
+        "total_seconds": clock["total"],
+        "peak_memory_bytes": provenance.peak_memory(),
+    }
+    if trained:
+        meter, items = trained.meter, trained.meter.training_items
+        known |= {
+            "image_passes": meter.image_passes,
+            "text_passes": meter.text_passes,
+            "image_passes_per_item": meter.image_passes / items if items else None,
+            "text_passes_per_item": meter.text_passes / items if items else None,
+            "forward_equivalents": meter.spent if meter.image_flops else None,
+            "flops": meter.flops if meter.image_flops else None,
+            "steps": trained.steps,
+            "train_seconds": trained.seconds,
+            "embed_seconds": clock["embed"] if embedder else None,
+        }
+    if serving:
+        known |= {
+            "search_p50_ms": serving.p50_ms,
+            "search_p95_ms": serving.p95_ms,
+            "index_bytes_per_item": serving.bytes_per_item,
+        }
+    return record.cost(**known)
+
+
+def _draft(planned: _Plan) -> dict:
+    """The half of the record that is known before the run; its id follows from it."""
+    task, catalogue, method, encoder = planned.task, planned.catalogue, planned.method, planned.encoder
+    described = None
+    if encoder:
+        described = {"name": encoder.name, "weights_sha256": encoder.weights, "parameters": encoder.parameters,
+                     "image_flops": encoder.image_flops, "text_flops": encoder.text_flops,
+                     "image_size": encoder.image_size}  # fmt: skip
+    settings = asdict(planned.config) if method.trained else {}
+    if settings and planned.track == "zero-shot":
+        settings |= {"budget": 0.0, "steps": 0}
+    manifest = catalogue.manifest
+    return {
+        "schema_version": record.SCHEMA_VERSION,
+        "command": planned.request.command,
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "task": {"name": task.name, "title": task.title, "kind": task.kind, "headline": task.headline,
+                 "measures": list(task.measures), "relevant_from": task.relevant_from, "gallery": task.gallery,
+                 "definition_sha256": task.definition_sha256,
+                 "pairs": [{"name": pair.name, "title": pair.title} for pair in task.pairs]},
+        "data": {"name": catalogue.name, "version": catalogue.info.version, "fingerprint": catalogue.fingerprint,
+                 "licence": catalogue.info.licence, "redistributable": catalogue.info.redistributable,
+                 "counts": manifest["counts"],
+                 "coverage": {"broken_images": len(manifest["broken"]), "dropped": manifest["dropped"]}},
+        "method": {"name": method.name, "title": (inspect.getdoc(inspect.getmodule(type(method))) or "").split("\n")[0],
+                   "config": asdict(method.config), "sha256": provenance.source_sha256(method.path),
+                   "ranked": method.ranked, "trained": method.trained},
+        "track": planned.track,
+        "board": planned.request.board,
+        "encoder": described,
+        "trainer": settings,
+        "seed": planned.request.seed,
+        "precision": "float32",
+        "numerics": NUMERICS,
+        "environment": provenance.environment(),
+        "git": provenance.git_state(),
+    }  # fmt: skip
+
+
+def _failed(planned: _Plan, problem: Exception) -> dict:
+    """The measured half of a failed run's record: nothing was measured."""
+    nothing = record.measure(Run({}), planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
+    return nothing | {
+        "status": "error",
+        "error": f"{type(problem).__name__}: {problem}",
+        "cost": record.cost(),
+        "training": {"curve": []},
+    }
