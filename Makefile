@@ -35,10 +35,10 @@ install: $(STAMP)
 # The stamp is written last: an interrupted installation is taken up again, and a half-made .venv is made anew.
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "ftbench needs Python 3.11 or later; found: $$($(or $(PYTHON),python3) --version 2>&1)." \
+		echo "ftbench needs Python 3.11 or later; found: $$($(or $(PYTHON),python3) --version 2>&1 | head -n 1)." \
 		     "Type: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing into $(VENV): some minutes, most of them for downloading torch."
+	@echo "Installing into $(VENV): about 3 GB of downloads, some minutes."
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[lite,dev]'
 	@touch $@
 
