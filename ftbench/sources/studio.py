@@ -1,0 +1,240 @@
+"""`studio`: a drawn catalogue with exact ground truth, any size, by index. Must not know stores, methods or tasks.
+
+Items, texts, queries and pictures all come from counters (`studio_words.Dice`), so item i is the same on any machine,
+in any order, and nothing needs to be held in memory.
+"""
+
+import itertools
+import multiprocessing
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ftbench.errors import FtbenchError
+from ftbench.items import SPLITS, Interaction, Item, Judgement, Progress, Queries, Query, SourceInfo, View
+from ftbench.items import normalize_query, split_of
+from ftbench.sources import studio_words as words
+from ftbench.sources.studio_draw import draw
+from ftbench.sources.studio_words import HELD_OUT, HIDDEN_IMAGE, HIDDEN_TEXT, PRIMARY, WORDS, Dice
+
+__all__ = ["Studio", "captioned_drawing", "parse_name", "vocabulary"]
+
+VERSION = "studio-v1"
+SIZES = (4000, 500, 2000)
+CONFIRM_SEED = 1  # the reserved catalogue; studio itself has seed 0
+vocabulary = words.vocabulary
+
+# view -> (percent of items that have it, the attributes it shows, whether it may serve as a probe)
+_AUXILIARY = {
+    "angle": (90, PRIMARY, True),
+    "back": (90, ("kind", "colour", "motif"), True),
+    "detail": (90, ("colour", "pattern", "closure"), True),
+    "context": (90, (*PRIMARY, "accessory"), True),
+    "inside": (90, ("kind", "colour", "lining"), True),
+    "angle2": (60, PRIMARY, True),
+    "crop": (50, ("colour", "motif"), True),
+    "context2": (40, (*PRIMARY, "accessory"), True),
+    "card": (70, (), False),
+    "wrong": (35, (), False),
+}
+_TRIES = 60  # candidate queries per item until one falls into the item's split
+_CHUNK = 64  # items rendered at a time by a worker
+_TRAIN_QUERIES = 4  # interactions per train item
+
+
+@dataclass
+class Studio:
+    """The source. Sizes are exact; an index whose hash falls into a split that is full is passed over."""
+
+    train: int = SIZES[0]
+    valid: int = SIZES[1]
+    test: int = SIZES[2]
+    seed: int = 0
+    name: str = "studio"
+    workers: int | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def info(self) -> SourceInfo:
+        return SourceInfo(
+            name=self.name,
+            version=VERSION,
+            title="Studio: drawn products",
+            licence="Apache-2.0",
+            redistributable=True,
+            description="Procedural drawings of products, 48 x 48 pixels, with sellers' texts and buyers' queries. "
+            "The primary image shows kind, colour and pattern; other views show motif, closure, accessory and lining; "
+            "only texts tell occasion and material. Some views are uninformative, some are of another item.",
+            photographs=False,
+            disclosures=(
+                "The default encoder's foundation weights were trained on drawings of the same renderer, from a seed "
+                "that no catalogue uses, captioned in sellers' words only, with some attribute values held out: it "
+                "shares the renderer's vocabulary.",
+                "The difficulty was frozen with single_view_clip, bm25 and oracle alone, before any other method ran.",
+                "Judgements follow from latent attributes: 3 = all of the query's attributes, 1 = all but one for "
+                "queries of three or more, 0 = fewer.",
+                "Query families (primary, aux_image, aux_text) are equally frequent by design.",
+            ),
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.train, self.valid, self.test
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of the hash range, the same for every size so that small catalogues nest in large ones."""
+        whole = sum(SIZES)
+        return SIZES[0] / whole, SIZES[1] / whole, SIZES[2] / whole
+
+    def item_id(self, index: int) -> str:
+        return f"studio{self.seed}-{index:07d}"
+
+    def indices(self) -> Iterator[tuple[int, str]]:
+        """(index, split) of the catalogue's items, in order."""
+        left = dict(zip(SPLITS, self.sizes, strict=True))
+        for index in itertools.count():
+            if not any(left.values()):
+                return
+            split = split_of("item", self.item_id(index), self.shares)
+            if left[split]:
+                left[split] -= 1
+                yield index, split
+
+    def latent(self, index: int) -> dict[str, str]:
+        """The latent attributes of an item."""
+        return _latent(self.seed, index)
+
+    def item(self, index: int) -> Item:
+        """One item, rendered."""
+        return _item(self.seed, index, self.item_id(index), split_of("item", self.item_id(index), self.shares))
+
+    def items(self, progress: Progress) -> Iterator[Item]:
+        jobs = [(self.seed, index, self.item_id(index), split) for index, split in self.indices()]
+        workers = self.workers or multiprocessing.cpu_count()
+        if workers == 1 or len(jobs) < 2 * _CHUNK:
+            rendered = itertools.starmap(_item, jobs)
+            yield from _counted(rendered, len(jobs), progress)
+            return
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            yield from _counted(pool.imap(_job, jobs, _CHUNK), len(jobs), progress)
+
+    def queries(self) -> Queries:
+        placed = {split: [i for i, s in self.indices() if s == split] for split in SPLITS}
+        queries: list[Query] = []
+        interactions, judged = [], []
+        for split in SPLITS:
+            of_split: dict[str, Query] = {}
+            for index in placed[split]:
+                for number in range(_TRAIN_QUERIES if split == "train" else 1):
+                    query = self._query(index, split, number, set() if split == "train" else of_split)
+                    if query is None:
+                        self.dropped["item without a query of its split"] = self.dropped.get("item without a query of its split", 0) + 1  # noqa: E501  # fmt: skip
+                        continue
+                    known = of_split.setdefault(normalize_query(query.text), query)
+                    if split == "train":
+                        interactions.append(Interaction(known.query_id, self.item_id(index)))
+            queries += of_split.values()
+            if split != "train":
+                judged += self._judge(list(of_split.values()), placed[split])
+        return Queries(tuple(queries), tuple(judged), tuple(dict.fromkeys(interactions)))
+
+    def _query(self, index: int, split: str, number: int, taken: "dict | set") -> Query | None:
+        """A buyer's query that this item answers and that hashes into the item's split."""
+        latent = self.latent(index)
+        for attempt in range(_TRIES):
+            dice = Dice("query", self.seed, index, number, attempt)
+            family, wanted = _wanted(dice, latent)
+            text = words.query(dice, wanted)
+            if split_of("query", normalize_query(text), self.shares) == split and text not in taken:
+                slices = (family,) if family == "primary" else (family, "aux")
+                return Query(f"q{self.seed}-{index:07d}-{number}", text, split, slices, wanted)
+        return None
+
+    def _judge(self, queries: list[Query], placed: list[int]) -> Iterator[Judgement]:
+        names = {attribute: {v: k for k, v in enumerate(values)} for attribute, values in WORDS.items()}
+        latents = [self.latent(index) for index in placed]
+        codes = {a: np.array([values[latent[a]] for latent in latents]) for a, values in names.items()}
+        for query in queries:
+            hits = sum((codes[a] == names[a][v]).astype(np.int8) for a, v in query.attributes.items())
+            full = len(query.attributes)
+            for row in np.flatnonzero(hits >= (full - 1 if full >= 3 else full)):
+                gain = 3.0 if hits[row] == full else 1.0
+                yield Judgement(query.query_id, self.item_id(placed[row]), gain)
+
+
+def parse_name(name: str) -> Studio:
+    """The catalogue of a name: studio, studio@N (N items in all, same proportions), studio-confirm."""
+    found = re.fullmatch(r"(studio|studio-confirm)(?:@(\d+))?", name)
+    if not found or (found[2] and int(found[2]) < 26):
+        raise FtbenchError(f"{name!r}: expected studio, studio-confirm, or studio@N with N of at least 26 items.")
+    seed = CONFIRM_SEED if found[1] == "studio-confirm" else 0
+    if not found[2]:
+        return Studio(seed=seed, name=name)
+    total = int(found[2])
+    valid, test = max(2, total * SIZES[1] // sum(SIZES)), total * SIZES[2] // sum(SIZES)
+    return Studio(total - valid - test, valid, test, seed, name)
+
+
+def captioned_drawing(seed: int, index: int) -> tuple[np.ndarray, str]:
+    """One drawing uint8 (48, 48, 3) with a caption in sellers' words: the foundation's training data.
+
+    Values of HELD_OUT never occur. `seed` must be one that no catalogue uses.
+    """
+    dice = Dice("foundation", seed, index)
+    latent = {a: dice.pick([v for v in values if v not in HELD_OUT.get(a, ())]) for a, values in WORDS.items()}
+    view = dice.pick(("main", "main", "back", "back", "crop", "detail", "detail", "context", "context", "inside", "inside"))
+    said = "back" if view == "crop" else view
+    return draw(view, latent, dice), words.caption(dice, latent, said)
+
+
+def _latent(seed: int, index: int) -> dict[str, str]:
+    dice = Dice("latent", seed, index)
+    return {attribute: dice.pick(tuple(values)) for attribute, values in WORDS.items()}
+
+
+def _wanted(dice: Dice, latent: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The family of a query and the attribute values it asks for."""
+    family = dice.pick(("primary", "aux_image", "aux_text"))
+    if family == "primary":
+        chosen = list(PRIMARY) if dice.chance(90) else ["kind", dice.pick(("colour", "pattern"))]
+    else:
+        hidden = HIDDEN_IMAGE if family == "aux_image" else HIDDEN_TEXT
+        chosen = dice.shuffled(hidden)[: 2 if dice.chance(35) else 1]
+        chosen += dice.shuffled(PRIMARY)[: 3 - len(chosen)]
+    return family, {attribute: latent[attribute] for attribute in WORDS if attribute in chosen}
+
+
+def _item(seed: int, index: int, item_id: str, split: str) -> Item:
+    latent, dice = _latent(seed, index), Dice("item", seed, index)
+
+    def picture(view: str) -> np.ndarray:
+        own = Dice("picture", seed, index, view)
+        if view == "wrong":
+            other = {attribute: own.pick(tuple(values)) for attribute, values in WORDS.items()}
+            return draw(own.pick(("main", "back")), other, own)
+        return draw(view.rstrip("2"), latent, own)
+
+    views = [View("image", "main", "primary", picture("main"), True, PRIMARY)]
+    present = [name for name, (percent, _, _) in _AUXILIARY.items() if dice.chance(percent)]
+    for name in dice.shuffled(present):
+        _, shows, probe = _AUXILIARY[name]
+        views.append(View("image", name, "auxiliary", picture(name), probe, shows))
+    for name, percent, write in (("title", 100, words.title), ("description", 93, words.description),
+                                 ("tags", 85, words.tags)):  # fmt: skip
+        if dice.chance(percent):
+            text, named = write(Dice(name, seed, index), latent)
+            views.append(View("text", name, "primary" if name == "title" else "auxiliary", text, True, named))
+    return Item(item_id, item_id, split, latent["kind"], tuple(views), latent)
+
+
+def _job(job: tuple) -> Item:
+    return _item(*job)
+
+
+def _counted(items: Iterator[Item], total: int, progress: Progress) -> Iterator[Item]:
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(done, total)
