@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ftbench import provenance, record, search
+from ftbench import metrics, provenance, record, search
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, unknown
@@ -127,6 +127,8 @@ class _Plan:
 def plan(request: Request, session: Session) -> _Plan:
     """Load and check everything a request names before any work is done. Raises FtbenchError."""
     task = load_task(request.task, request.data)
+    for name in task.measures:
+        metrics.parse(name)
     trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
     own = {key: value for key, value in request.settings if not key.startswith("trainer.")}
     method = load_method(request.method, own)

@@ -1,0 +1,63 @@
+"""Shared fixtures: a hand-made catalogue of random pictures, and a small drawn one."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+import pytest
+
+from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View
+from ftbench.store import prepare
+
+
+def quiet(done, total):
+    """A progress report that nobody reads."""
+
+
+class Toy:
+    """40 items with random 48-pixel images; every third lacks auxiliaries, every fifth lacks a description."""
+
+    def __init__(self, extra=()):
+        self.info = SourceInfo("toy", "toy-v1", "Toy", "Apache-2.0", True, "Random pictures.", False)
+        self.dropped = {}
+        self.extra = extra
+
+    def items(self, progress):
+        rng = np.random.Generator(np.random.Philox(key=[5, 5]))
+        for i in range(40):
+            count = 1 if i % 3 == 0 else int(rng.integers(2, 5))
+            pixels = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(count)]
+            views = [View("image", f"view{m}", "auxiliary" if m else "primary", p) for m, p in enumerate(pixels)]
+            views.append(View("text", "title", "primary", f"red lamp {i}"))
+            if i % 5:
+                views.append(View("text", "description", "auxiliary", f"a fine lamp for room {i}"))
+            split = "train" if i < 20 else "valid" if i < 24 else "test"
+            yield Item(f"item{i:02d}", f"item{i:02d}", split, "lamp", tuple(views))
+        yield from self.extra
+
+    def queries(self):
+        splits = ["train" if i < 20 else "valid" if i < 24 else "test" for i in range(40)]
+        return Queries(
+            tuple(Query(f"q{i}", f"lamp for room {i}", split, ("all",)) for i, split in enumerate(splits)),
+            tuple(Judgement(f"q{i}", f"item{i:02d}", 3.0) for i in range(20, 40)),
+            tuple(Interaction(f"q{i}", f"item{i:02d}") for i in range(20)),
+        )
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    return prepare(Toy(), quiet, tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """A cache folder of the test session, with the 200-item studio prepared in it when first asked for."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def session_cache(cache, monkeypatch):
+    monkeypatch.setenv("FTBENCH_CACHE", str(cache))
+    return cache
