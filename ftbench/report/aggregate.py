@@ -1,0 +1,327 @@
+"""From records to the tables of a page: one row per method and setting, its seeds together. Must not know HTML.
+
+Means over seeds come from the records; intervals and rank groups from the run files beside them. Without run files (a
+wheel has none) both are unknown, never guessed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from ftbench import record as records
+from ftbench import scores, stats
+from ftbench.errors import DataError
+
+_SEED = 20250102  # of the permutations behind rank groups; any constant would do
+_ALPHA = 0.05  # family-wise error of "not separable from the best"
+WIDE_BAND = 0.01  # a tie band wider than this is worth a warning: it moves the second decimal
+CHANCE = "random"  # the method whose score is drawn as chance
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over seeds with its 95% interval and its range under ties; None where unknown, with the reason."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    tie_low: float | None = None
+    tie_high: float | None = None
+    reason: str | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether ties alone could move the score noticeably."""
+        return self.tie_low is not None and self.tie_high - self.tie_low > WIDE_BAND
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record, where it lies, and its reruns on other hardware."""
+
+    path: Path
+    record: Mapping
+    reproductions: tuple[Mapping, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with one setting on one table. group: "best" (not separable from the leader), "below", or "" where
+    unknown or not ranked. p: Holm-adjusted p-value against the leader. cost: medians over seeds."""
+
+    entries: tuple[Entry, ...]
+    variant: tuple[str, ...] = ()
+    headline: Score = Score(None)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    slices: Mapping[str, Score] = field(default_factory=dict)
+    pairs: Mapping[str, Score] = field(default_factory=dict)
+    cost: Mapping[str, float | None] = field(default_factory=dict)
+    group: str = ""
+    p: float | None = None
+
+    @property
+    def first(self) -> Mapping:
+        """The record of the first seed, for what all seeds share."""
+        return self.entries[0].record
+
+    @property
+    def method(self) -> str:
+        return self.first["method"]["name"]
+
+    @property
+    def title(self) -> str:
+        return self.first["method"]["title"]
+
+    @property
+    def ranked(self) -> bool:
+        return self.first["method"]["ranked"]
+
+    @property
+    def track(self) -> str:
+        return self.first["track"]
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether this is a trainable method's row with budget 0."""
+        return self.first["method"]["trained"] and self.track == "zero-shot"
+
+    @property
+    def encoder(self) -> str | None:
+        return self.first["encoder"] and self.first["encoder"]["name"]
+
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        return tuple(sorted({entry.record["environment"]["fingerprint"] for entry in self.entries}))
+
+    @property
+    def sort_key(self) -> tuple:
+        mean = self.headline.mean
+        return (mean is None, -(mean or 0), self.method, self.track, canonical(self.first["method"]["config"]))
+
+
+@dataclass(frozen=True)
+class Table:
+    """One task on one data set on one board. rows: ranked ones, best first; references: ceilings, never ranked."""
+
+    task: Mapping
+    data: Mapping
+    board: str
+    rows: tuple[Row, ...]
+    references: tuple[Row, ...]
+    failed: tuple[Entry, ...]
+    n_queries: int
+    n_skipped: int
+    replaced: int  # records of earlier code, data or task definitions that are not shown
+    runs_missing: int  # records without their run file
+
+    @property
+    def key(self) -> str:
+        return f"{self.task['name']}-{self.data['name']}-{self.board}".replace("@", "-")
+
+    @property
+    def all_rows(self) -> tuple[Row, ...]:
+        return (*self.references, *self.rows)
+
+    @property
+    def ceiling(self) -> Row | None:
+        known = [row for row in self.references if row.headline.mean is not None]
+        return max(known, key=lambda row: row.headline.mean, default=None)
+
+    @property
+    def chance(self) -> Row | None:
+        return next((row for row in self.rows if row.method == CHANCE and row.headline.mean is not None), None)
+
+
+def canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def load(results: Path) -> list[Entry]:
+    """All records of a results folder, reproductions beside their originals. Raises DataError."""
+    originals, again = {}, {}
+    for path, record in records.read_all(results):
+        (again if records.is_reproduction(path) else originals).setdefault(record["id"], []).append((path, record))
+    for identity, found in again.items():
+        originals.setdefault(identity, found)
+    return [
+        Entry(*found[0], tuple(record for _, record in again.get(identity, []) if record is not found[0][1]))
+        for identity, found in originals.items()
+    ]
+
+
+def tables(entries: Iterable[Entry]) -> list[Table]:
+    """The tables of a page, in order of task, data set and board; query2item first, equal-compute first."""
+    groups: dict[tuple, list[Entry]] = {}
+    for entry in entries:
+        task, data = entry.record["task"], entry.record["data"]
+        groups.setdefault((task["kind"] != "query2item", task["name"], data["name"]), []).append(entry)
+    made = []
+    for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
+        current, replaced = _current(groups[name])
+        boards = sorted({e.record["board"] for e in current if _spends(e.record)}) or ["equal-compute"]
+        made += [_table(board, _of_board(current, board), replaced) for board in boards]
+    return made
+
+
+def _spends(record: Mapping) -> bool:
+    """Whether a run spends a training budget, and so belongs to one board alone."""
+    return record["method"]["trained"] and record["track"] != "zero-shot"
+
+
+def _identity(record: Mapping) -> tuple:
+    """What makes a row, apart from the seed."""
+    encoder = record["encoder"]
+    return (
+        record["method"]["name"], canonical(record["method"]["config"]), record["track"],
+        (encoder["name"], encoder["weights_sha256"]) if encoder else None,
+        canonical(record["trainer"]) if _spends(record) else "", record["precision"],
+    )  # fmt: skip
+
+
+def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
+    """The records of the newest data and task definition, the newest of each row and seed; and how many were left."""
+    newest = max(entries, key=lambda e: (e.record["date"], e.record["id"])).record
+    same = [
+        e for e in entries
+        if e.record["data"]["fingerprint"] == newest["data"]["fingerprint"]
+        and e.record["task"]["definition_sha256"] == newest["task"]["definition_sha256"]
+        and e.record["numerics"] == newest["numerics"]
+    ]  # fmt: skip
+    kept: dict[tuple, Entry] = {}
+    for entry in sorted(same, key=lambda e: (e.record["status"] == "ok", e.record["date"], e.record["id"])):
+        board = entry.record["board"] if _spends(entry.record) else ""
+        kept[(_identity(entry.record), board, entry.record["seed"])] = entry
+    chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
+    return chosen, len(entries) - len(chosen)
+
+
+def _of_board(entries: Sequence[Entry], board: str) -> list[Entry]:
+    """A board's own runs, and those that spend no budget and so belong to every board."""
+    return [e for e in entries if not _spends(e.record) or e.record["board"] == board]
+
+
+def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
+    done = [entry for entry in entries if entry.record["status"] == "ok"]
+    failed = tuple(entry for entry in entries if entry.record["status"] != "ok")
+    grouped: dict[tuple, list[Entry]] = {}
+    for entry in done:
+        grouped.setdefault(_identity(entry.record), []).append(entry)
+    values, missing = {}, 0
+    for entry in done:
+        try:
+            values[entry.record["id"]] = _units(entry)
+        except DataError:
+            missing += 1
+    rows = [_row(group, values) for group in grouped.values()]
+    rows = _with_variants(sorted(rows, key=lambda row: row.sort_key))
+    ranked = _with_groups([row for row in rows if row.ranked], values)
+    first = (done or entries)[0].record
+    return Table(first["task"], first["data"], board, tuple(ranked), tuple(r for r in rows if not r.ranked), failed,
+                 first["n_queries"], first["n_skipped"], replaced, missing)  # fmt: skip
+
+
+def _units(entry: Entry) -> tuple[list[str], np.ndarray] | None:
+    """Per-query (or per-item) values of the headline measure, from the run file; None where the headline is null."""
+    record = entry.record
+    headline = record["task"]["headline"]
+    if record["scores"][headline]["mean"] is None:
+        return None
+    run = records.run_of(entry.path, record)
+    pairs = [pair["name"] for pair in record["task"]["pairs"]] or [""]
+    parts = [scores.PairScores(run.rankings[pair], (headline,)) for pair in pairs]
+    return scores.units(parts, headline)
+
+
+def _stacked(row: Row, values: Mapping) -> tuple[list[str], np.ndarray] | None:
+    """Units (u) and values (s, u) of a row, in one order of units for all seeds; None where a run file is missing."""
+    found = [values.get(entry.record["id"]) for entry in row.entries]
+    if any(part is None for part in found):
+        return None
+    ids = sorted(found[0][0])
+    if any(sorted(part[0]) != ids for part in found):
+        return None
+    return ids, np.stack([part[1][np.argsort(part[0])] for part in found])  # (s, u)
+
+
+def _row(entries: Sequence[Entry], values: Mapping) -> Row:
+    found = [entry.record for entry in entries]
+    task = found[0]["task"]
+    row = Row(
+        entries=tuple(entries),
+        scores={name: _mean(r["scores"].get(name) for r in found) for name in task["measures"]},
+        slices={
+            name: _mean(r["slices"].get(name, {}).get("scores", {}).get(task["headline"]) for r in found)
+            for name in found[0]["slices"]
+        },
+        pairs={
+            pair["name"]: _mean(r["pairs"].get(pair["name"], {}).get("scores", {}).get(task["headline"]) for r in found)
+            for pair in task["pairs"]
+        },
+        cost={name: _median(r["cost"][name] for r in found) for name in records.COST_FIELDS},
+    )
+    headline = row.scores[task["headline"]]
+    stacked = _stacked(row, values)
+    if stacked is not None:
+        low, high = scores.interval(stacked[1])
+        headline = replace(headline, low=low, high=high)
+    return replace(row, headline=headline)
+
+
+def _mean(parts: Iterable[Mapping | None]) -> Score:
+    """The mean over seeds; a gap where any seed has none. Tie bands are averaged alike."""
+    parts = list(parts)
+    if any(part is None or part["mean"] is None for part in parts):
+        return Score(None, reason=next((part["reason"] for part in parts if part and part["reason"]), "not measured"))
+
+    def over(name: str) -> float | None:
+        found = [part[name] for part in parts]
+        return None if None in found else float(np.mean(found))
+
+    return Score(over("mean"), tie_low=over("tie_low"), tie_high=over("tie_high"))
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _with_variants(rows: list[Row]) -> list[Row]:
+    """Each row with the settings in which it differs from others of its method."""
+    made = []
+    for row in rows:
+        others = [r for r in rows if r.method == row.method]
+        chips = []
+        for part in ("method", "trainer"):
+            settings = [r.first["method"]["config"] if part == "method" else r.first["trainer"] for r in others
+                        if part == "method" or _spends(r.first)]  # fmt: skip
+            own = row.first["method"]["config"] if part == "method" else row.first["trainer"]
+            if part == "trainer" and not _spends(row.first):
+                continue
+            names = sorted({name for setting in settings for name in setting})
+            chips += [
+                f"{name}={own[name]}" for name in names
+                if name in own and len({canonical(setting.get(name)) for setting in settings}) > 1
+            ]  # fmt: skip
+        made.append(replace(row, variant=tuple(chips)))
+    return made
+
+
+def _with_groups(rows: list[Row], values: Mapping) -> list[Row]:
+    """Rank groups: every ranked row of the table against its leader. The family is all of them, whatever is shown."""
+    stacked = {i: found for i, row in enumerate(rows) if (found := _stacked(row, values)) is not None}
+    if len(stacked) < sum(row.headline.mean is not None for row in rows) or not stacked:
+        return rows  # a run file is missing: no claim
+    ids = next(iter(stacked.values()))[0]
+    if any(other != ids for other, _ in stacked.values()):
+        return rows
+    names = list(stacked)
+    means = np.stack([stacked[i][1].mean(axis=0) for i in names])  # (r, u), mean over seeds
+    adjusted = stats.against_leader(means, np.random.default_rng(_SEED))
+    out = list(rows)
+    for i, p in zip(names, adjusted, strict=True):
+        out[i] = replace(rows[i], group="best" if p > _ALPHA else "below", p=float(p))
+    return out

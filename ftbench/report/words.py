@@ -1,0 +1,86 @@
+"""Numbers and names as a page shows them. Rounding happens here and nowhere else."""
+
+import textwrap
+
+GAP = "—"
+_SHOWN = {"ndcg": "nDCG", "rr": "RR", "ap": "AP", "p": "precision"}
+_MEANING = {
+    "ndcg": "nDCG at {k}: graded gains, discounted by rank, against the best possible order",
+    "recall": "Share of the relevant items found among the first {k}",
+    "hit": "Share of queries with any relevant item among the first {k}",
+    "rr": "One over the rank of the first relevant item, 0 beyond {k}",
+    "ap": "Mean precision at the ranks of the relevant items, to rank {k}",
+    "p": "Share of the first {k} that is relevant",
+}
+
+
+def score(value: float | None) -> str:
+    """Three decimals: 0.439."""
+    return GAP if value is None else f"{value:.3f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f}–{high:.3f}"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits with a unit of thousands: 0.13, 38.4, 1,240, 52.1k, 1.20M."""
+    if value is None:
+        return GAP
+    if value == 0:
+        return "0"
+    size = abs(value)
+    for limit, scale, unit in ((1e15, 1e15, "P"), (1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if size >= limit:
+            return f"{_significant(value / scale)}{unit}"
+    return f"{value:,.0f}" if size >= 1000 or float(value).is_integer() else _significant(value)
+
+
+def _significant(value: float) -> str:
+    size = abs(value)
+    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes: 512 B, 1.50 KB, 2.10 GB."""
+    if value is None:
+        return GAP
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if value >= limit:
+            return f"{_significant(value / limit)} {unit}"
+    return f"{value:.0f} B"
+
+
+def p_value(value: float | None) -> str:
+    return GAP if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def measure(name: str) -> str:
+    """ndcg@10 as nDCG@10."""
+    kind, _, depth = name.partition("@")
+    return f"{_SHOWN.get(kind, kind)}@{depth}"
+
+
+def meaning(name: str) -> str:
+    """What a measure says, in words."""
+    kind, _, depth = name.partition("@")
+    return _MEANING[kind].format(k=depth) if kind in _MEANING else name
+
+
+def spaced(name: str) -> str:
+    """needs_auxiliary_image as words."""
+    return name.replace("_", " ").replace("-", " ")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def lines(text: str, width: int = 20) -> list[str]:
+    """A label broken into short lines, for a figure."""
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [text]

@@ -1,0 +1,160 @@
+"""From rankings to the scores of a record: means, intervals, tie bands, macro-means. Must not know records or files.
+
+The unit of resampling and of paired tests is the query (query2item) or the item (cross_view, where query ids are item
+ids and an item asks in several pairs).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from ftbench import metrics, stats
+from ftbench.runfile import Run
+from ftbench.search import Ranking
+
+_SEED = 20250101  # of the bootstrap behind every published interval; any constant would do
+_BANDED = ("ndcg", "recall", "hit", "rr")  # measures whose range under ties is defined
+
+
+class PairScores:
+    """Per-query values of one ranking, or of some of its queries. NaN: a query without a relevant item."""
+
+    def __init__(self, ranking: Ranking, measures: Sequence[str], keep: np.ndarray | None = None):
+        self.ranking, self.measures = ranking, tuple(measures)
+        self.keep = np.arange(len(ranking.query_ids)) if keep is None else keep  # positions (k,)
+
+    @cached_property
+    def _values(self) -> dict[str, np.ndarray]:
+        return metrics.evaluate(self.ranking, [name for name in self.measures if not self.unavailable(name)])
+
+    def within(self, query_ids: Collection[str]) -> "PairScores":
+        """The same scores over these queries alone."""
+        inside = np.array([q for q in self.keep if self.ranking.query_ids[q] in query_ids], dtype=np.int64)
+        part = PairScores(self.ranking, self.measures, inside)
+        part.__dict__["_values"] = self._values
+        part.__dict__["_bands"] = self._bands
+        return part
+
+    @property
+    def query_ids(self) -> list[str]:
+        return [self.ranking.query_ids[q] for q in self.keep]
+
+    def unavailable(self, name: str) -> str | None:
+        """Why a measure cannot be given here, or None."""
+        return metrics.unavailable(name, len(self.ranking.item_ids))
+
+    def values(self, name: str) -> np.ndarray:
+        """(k,) float64."""
+        return self._values[name][self.keep]
+
+    @cached_property
+    def _bands(self) -> dict:
+        return {}
+
+    def band(self, name: str) -> tuple[float, float] | None:
+        """Mean value when ties fall worst and when they fall best; None where the measure has no band."""
+        measure, _, depth = name.partition("@")
+        if measure not in _BANDED or (measure == "ndcg" and int(depth) > self.ranking.depth):
+            return None
+        if name not in self._bands:
+            worst, _, best = metrics.tie_band(self.ranking, name)
+            self._bands[name] = (worst, best)
+        worst, best = self._bands[name]
+        return float(np.nanmean(worst[self.keep])), float(np.nanmean(best[self.keep]))
+
+    @cached_property
+    def n_skipped(self) -> int:
+        """Queries without a relevant item; they count in no measure."""
+        ranking = self.ranking
+        owner = np.repeat(np.arange(len(ranking.query_ids)), np.diff(ranking.ideal_offsets))
+        answered = np.zeros(len(ranking.query_ids), dtype=bool)
+        answered[owner[ranking.ideal >= ranking.relevant_from]] = True
+        return int((~answered[self.keep]).sum())
+
+    @property
+    def n_queries(self) -> int:
+        """Queries that count."""
+        return len(self.keep) - self.n_skipped
+
+
+def units(parts: Sequence[PairScores], name: str) -> tuple[list[str], np.ndarray]:
+    """Units (u) and their values (u,) float64, whose mean is the macro-mean of a measure over pairs.
+
+    With one pair: its queries' own values. With p pairs, where item i has value x_ij in pair j and pair j has n_j
+    values: the value of i is u/p · Σ_j x_ij / n_j, so that the mean over i is 1/p · Σ_j mean_i(x_ij).
+    """
+    number: dict[str, int] = {}
+    terms = []
+    for part in parts:
+        values = part.values(name)
+        scored = ~np.isnan(values)
+        ids = [query for query, keep in zip(part.query_ids, scored, strict=True) if keep]
+        rows = np.array([number.setdefault(query, len(number)) for query in ids], dtype=np.int64)
+        terms.append((rows, values[scored]))
+    total = np.zeros(len(number))
+    if len(parts) == 1:
+        total[terms[0][0]] = terms[0][1]
+        return list(number), total
+    for rows, values in terms:
+        total[rows] += values * (len(number) / (len(parts) * len(values)))
+    return list(number), total
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95% bootstrap interval of the mean of (s, u) values, seeds and units resampled; within [0, 1]."""
+    low, high = stats.bootstrap(values, np.random.default_rng(_SEED))
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def summary(mean: float | None, low=None, high=None, tie_low=None, tie_high=None, reason: str | None = None) -> dict:
+    """One score as a record holds it."""
+    return {"mean": mean, "low": low, "high": high, "tie_low": tie_low, "tie_high": tie_high, "reason": reason}
+
+
+def macro(parts: Sequence[PairScores], name: str) -> dict:
+    """The score of a measure over pairs: the mean over pairs of the mean over queries; null with a reason otherwise."""
+    reasons = [reason for part in parts if (reason := part.unavailable(name))]
+    if not reasons and (not parts or any(part.n_queries == 0 for part in parts)):
+        reasons = ["no query has a relevant item"]
+    if reasons:
+        return summary(None, reason=reasons[0])
+    mean = float(np.mean([np.nanmean(part.values(name)) for part in parts]))
+    low, high = interval(units(parts, name)[1][None, :])
+    bands = [part.band(name) for part in parts]
+    if None in bands:
+        return summary(mean, low, high)
+    worst, best = np.mean(bands, axis=0)
+    return summary(mean, low, high, float(worst), float(best))
+
+
+def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dict:
+    """The score fields of a record, from its rankings: {scores, pairs, slices, n_queries, n_skipped}.
+
+    measures: names such as "ndcg@10". pairs: the task's pair names, () for query2item. With pairs, `scores` is the
+    macro-mean over them, null with a reason where a pair is missing: there are no partial averages. n_queries counts
+    the queries that were scored, over all pairs; n_skipped those without a relevant item.
+    """
+    wanted = tuple(pairs) or ("",)
+    scored = {pair: PairScores(run.rankings[pair], measures) for pair in wanted if pair in run.rankings}
+    missing = [pair for pair in wanted if pair not in scored]
+
+    def total(parts: Sequence[PairScores]) -> dict:
+        if missing:
+            return {name: summary(None, reason=f"no score on {', '.join(missing)}") for name in measures}
+        return {name: macro(parts, name) for name in measures}
+
+    def counts(parts: Sequence[PairScores]) -> dict:
+        return {"n_queries": sum(p.n_queries for p in parts), "n_skipped": sum(p.n_skipped for p in parts)}
+
+    whole = list(scored.values())
+    slices = {}
+    for name, members in run.slices.items():
+        parts = [part.within(frozenset(members)) for part in whole]
+        slices[name] = {"n_queries": counts(parts)["n_queries"], "scores": total(parts)}
+    by_pair: Mapping = {
+        pair: counts([scored[pair]]) | {"scores": {name: macro([scored[pair]], name) for name in measures}}
+        for pair in pairs
+        if pair in scored
+    }
+    return {"scores": total(whole), "pairs": by_pair, "slices": slices} | counts(whole)
