@@ -20,7 +20,7 @@ from ftbench.losses import symmetric_info_nce
 from ftbench.trainer import schedule
 
 FOUNDATION_SEED = 7_000_000  # far from the seeds of any catalogue
-_POOL = 120_000  # distinct drawings; each is seen several times
+_POOL = 80_000  # distinct drawings; each is seen several times
 _BATCH, _RATE, _DECAY, _WARMUP = 256, 2e-3, 0.05, 0.05  # AdamW; cosine
 _HALF = (0.5, 0.5, 0.5)
 
@@ -53,7 +53,7 @@ def _epochs(count: int, batch: int) -> Iterator[np.ndarray]:
 def pretrain(encoder: str, out: Path | None, steps: int, progress: Progress, count: int = _POOL) -> str:
     """Train `tiny` from random weights and write its safetensors; returns a line that says where, with their sha256.
 
-    Runs on 2 threads whatever the machine, so that the same command gives the same weights on the same machine.
+    Runs on one thread whatever the machine, so that the same command gives the same weights on the same machine.
     """
     if encoder != "tiny":
         raise FtbenchError(f"pretrain {encoder!r}: only `tiny` has foundation weights of our own. Type: ftbench pretrain tiny")  # noqa: E501  # fmt: skip
@@ -65,7 +65,7 @@ def pretrain(encoder: str, out: Path | None, steps: int, progress: Progress, cou
     out = out or folder / tiny.WEIGHTS
     pixels, captions = drawings(count, progress)
     words = vocabulary()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(FOUNDATION_SEED)
         tokenizer = tiny.WordTokenizer(words)

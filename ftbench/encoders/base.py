@@ -160,7 +160,7 @@ def open_clip_towers(model: nn.Module) -> TwoTowers:
     )
 
 
-def _from_model(name: str, model: nn.Module, preprocess: Callable, tokenize: Callable, size: int) -> Encoder:
+def encoder_of(name: str, model: nn.Module, preprocess: Callable, tokenize: Callable, size: int) -> Encoder:
     """An encoder with trained towers around an open_clip model whose weights are loaded."""
     model.eval()
     state = {key: value.clone() for key, value in model.state_dict().items()}
@@ -206,7 +206,7 @@ def _tiny() -> Encoder:
     with as_file(resource) as path:
         model.load_state_dict(load_file(path))
     half = (0.5, 0.5, 0.5)
-    return _from_model("tiny", model, partial(pixel_batch, tiny.IMAGE_SIZE, half, half), tokenizer, tiny.IMAGE_SIZE)
+    return encoder_of("tiny", model, partial(pixel_batch, tiny.IMAGE_SIZE, half, half), tokenizer, tiny.IMAGE_SIZE)
 
 
 def _lite() -> Encoder:
@@ -265,7 +265,7 @@ def _named(name: str) -> Encoder:
     size = size[0] if isinstance(size, tuple) else size
     config = open_clip.get_model_preprocess_cfg(model)
     preprocess = partial(pixel_batch, size, tuple(config["mean"]), tuple(config["std"]))
-    return _from_model(name, model, preprocess, open_clip.get_tokenizer(architecture), size)
+    return encoder_of(name, model, preprocess, open_clip.get_tokenizer(architecture), size)
 
 
 def load_encoder(name: str) -> Encoder:

@@ -1,0 +1,214 @@
+"""The trainer: one data order for all, budgets that are kept and counted, identical reruns."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import quiet
+
+from ftbench.encoders import tiny
+from ftbench.encoders.base import encoder_of, pixel_batch, weights_sha256
+from ftbench.errors import FtbenchError, RunError
+from ftbench.method import Embedder, load_method, parse_settings
+from ftbench.task import load_task, training_sets
+from ftbench.trainer import Trainer, TrainerConfig, batches_of, schedule
+
+TRAINED = ("single_view_clip", "mean_pooling", "mean_pooling_all_views", "factorized_transport",
+           "factorized_transport_cached")  # fmt: skip
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """`tiny` with random weights and a vocabulary of five words."""
+    tokenizer = tiny.WordTokenizer(["a", "fine", "for", "lamp", "room"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = tiny.architecture(tokenizer.size)
+    return encoder_of("tiny", model, partial(pixel_batch, 48, HALF, HALF), tokenizer, 48)
+
+
+def trainer_of(encoder, board="equal-compute", seed=0, zero_shot=False, **settings):
+    config = TrainerConfig(**({"budget": 900.0, "batch_size": 8} | settings))
+    return Trainer(encoder, config, board, seed, torch.device("cpu"), lambda title: quiet, zero_shot)
+
+
+def fitted(name, encoder, toy, track="supervised", **settings):
+    method = load_method(name)
+    train, valid = training_sets(load_task("query2item", "toy"), toy, track)
+    return method, method.fit(train, valid, trainer_of(encoder, **settings))
+
+
+@pytest.mark.parametrize("track", ["supervised", "aligned"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_trains_within_its_budget(name, track, encoder, toy):
+    _, trained = fitted(name, encoder, toy, track)
+    assert 0.5 * 900 < trained.meter.spent <= 900 * 1.25
+    passes = trained.meter.image_passes, trained.meter.text_passes
+    assert min(passes) > 0 and trained.steps > 0
+    assert weights_sha256(trained.model.model) != encoder.weights
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_equal_steps_board_gives_every_method_the_same_steps(name, encoder, toy):
+    assert fitted(name, encoder, toy, board="equal-steps", steps=3)[1].steps == 3
+
+
+def test_passes_per_item(encoder, toy):
+    """Single view: one image, one title, one query. Factorized: one more of each kind where the item has one."""
+    meter = fitted("single_view_clip", encoder, toy, board="equal-steps", steps=3)[1].meter
+    assert meter.image_passes == meter.training_items and meter.text_passes == 2 * meter.training_items
+    meter = fitted("factorized_transport", encoder, toy, board="equal-steps", steps=3)[1].meter
+    assert meter.training_items < meter.image_passes <= 2 * meter.training_items
+    assert 2 * meter.training_items < meter.text_passes <= 3 * meter.training_items
+
+
+def test_flops_of_a_step_by_hand(encoder, toy):
+    trained = fitted("single_view_clip", encoder, toy, board="equal-steps", steps=1)[1]
+    assert trained.meter.flops == 3 * 8 * (encoder.image_flops + 2 * encoder.text_flops)
+
+
+def test_the_warm_up_of_the_bank_is_paid(encoder, toy):
+    plain = fitted("factorized_transport", encoder, toy, board="equal-steps", steps=1)[1].meter
+    cached = fitted("factorized_transport_cached", encoder, toy, board="equal-steps", steps=1)[1].meter
+    train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    images, texts = ((ids >= 0).sum() for ids in (train.views.images, train.views.texts))
+    assert cached.image_passes - plain.image_passes == images
+    assert cached.flops - plain.flops == images * encoder.image_flops + texts * encoder.text_flops
+
+
+def test_same_seed_same_weights_other_seed_other_weights(encoder, toy):
+    hashes = [weights_sha256(fitted("factorized_transport", encoder, toy, seed=s)[1].model.model) for s in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_zero_shot_is_the_initial_model(encoder, toy):
+    trained = fitted("single_view_clip", encoder, toy, zero_shot=True)[1]
+    assert trained.steps == 0 and trained.meter.spent == 0
+    assert weights_sha256(trained.model.model) == encoder.weights
+
+
+def test_data_order_is_the_seed_s_alone(toy):
+    train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    first, again, other = (batches_of(train, 8, seed) for seed in (0, 0, 1))
+    for _ in range(5):
+        a, b, c = next(first), next(again), next(other)
+        np.testing.assert_array_equal(a.items, b.items)
+        np.testing.assert_array_equal(a.queries, b.queries)
+        assert a.items.tolist() != c.items.tolist()
+
+
+def test_an_epoch_holds_every_item_once(toy):
+    train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    batches = batches_of(train, 8, 3)
+    seen = np.concatenate([next(batches).items for _ in range(3)])
+    assert sorted(seen) == list(range(20))
+
+
+def test_batches_mark_pairs_with_the_same_query(toy):
+    train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    same = replace(train, query_texts=("one",) * 10 + train.query_texts[10:])
+    batch = next(batches_of(same, 20, 0))
+    for i, query in enumerate(batch.queries):
+        for j, other in enumerate(batch.queries):
+            assert bool(batch.same[i, j]) == (same.query_texts[query] == same.query_texts[other])
+
+
+def test_schedule_rises_then_falls_to_zero():
+    rates = [schedule(done, 0.05) for done in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(1, abs=0.01) and 4 <= int(np.argmax(rates)) <= 6
+    assert rates[0] < 0.3 and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert all(a >= b for a, b in zip(rates[6:], rates[7:], strict=False))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(encoder, toy):
+    train, valid = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    method = load_method("single_view_clip")
+    method.loss = lambda batch, towers, generator: towers.scale * float("nan")
+    with pytest.raises(RunError, match="the loss became nan"):
+        method.fit(train, valid, trainer_of(encoder))
+
+
+def test_settings_are_checked_together():
+    with pytest.raises(FtbenchError) as caught:
+        parse_settings("trainer", TrainerConfig(), {"batch_size": "1", "warmup": "2", "learning_rat": "1"})
+    for part in ("batch_size is 1", "warmup is 2.0", "Did you mean 'learning_rate'"):
+        assert part in str(caught.value)
+
+
+def test_unknown_method_setting_is_an_error():
+    with pytest.raises(FtbenchError, match="Did you mean 'primary_share'"):
+        load_method("factorized_transport", {"primary_shar": "0.3"})
+    with pytest.raises(FtbenchError, match="expected float"):
+        load_method("factorized_transport", {"primary_share": "low"})
+
+
+def test_inference_encodes_each_asset_once(encoder, toy):
+    from ftbench.views import views_of
+
+    method, trained = fitted("mean_pooling", encoder, toy, board="equal-steps", steps=1)
+    embedder = Embedder(trained, encoder, torch.device("cpu"), quiet)
+    views = views_of(toy, toy.rows("test"))
+    once = method.embed(views, embedder)
+    passes = dict(embedder.passes)
+    assert passes == {"image": int((views.images >= 0).sum()), "text": int((views.texts >= 0).sum())}
+    np.testing.assert_array_equal(method.embed(views, embedder), once)
+    assert embedder.passes == passes
+    np.testing.assert_allclose(np.linalg.norm(once, axis=1), 1, atol=1e-5)
+
+
+def test_fused_vector_is_the_mean_over_existing_views_by_a_loop(encoder, toy):
+    from ftbench.views import views_of
+
+    method, trained = fitted("mean_pooling", encoder, toy, board="equal-steps", steps=1)
+    views = views_of(toy, toy.rows("test"))
+    fused = method.embed(views, Embedder(trained, encoder, torch.device("cpu"), quiet))
+    for row in range(len(views)):
+        sides = []
+        with torch.inference_mode():
+            for ids, kind in ((views.images[row], "image"), (views.texts[row], "text")):
+                ids = ids[ids >= 0]
+                if kind == "image":
+                    vectors = trained.model.image(encoder.preprocess(views.assets.pixels(ids)))
+                else:
+                    vectors = trained.model.text(encoder.tokenize([views.assets.texts[i] for i in ids]))
+                mean = sum(vector for vector in vectors) / len(ids)
+                sides.append(mean / mean.norm())
+        expected = sides[0] + sides[1]
+        np.testing.assert_allclose(fused[row], (expected / expected.norm()).numpy(), atol=1e-5)
+
+
+def test_cached_forward_value_is_over_all_views(encoder, toy):
+    """With a bank that is fresh (no step yet), the fused side equals the weighted mean over all views."""
+    from ftbench.trainer import Meter, Towers
+    from ftbench.views import view_weights
+
+    train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    towers = Towers(encoder.build(0), encoder, torch.device("cpu"), Meter(1.0, 1.0))
+    towers.open(train, quiet)
+    method = load_method("factorized_transport_cached")
+    with torch.no_grad():
+        method.begin(train, towers)
+    items = np.arange(len(train.item_ids))
+    generator = torch.Generator().manual_seed(0)
+    side = method._side(items, train.views.images, method.shares[0], method.banks[0], towers.images, generator)
+    weights = view_weights(train.views.images, method.config.primary_share)
+    for row, ids in enumerate(train.views.images):
+        with torch.no_grad():
+            vectors = towers.images(ids[ids >= 0])
+        expected = sum(float(w) * v for w, v in zip(weights[row][ids >= 0], vectors, strict=True))
+        torch.testing.assert_close(side[row].detach(), expected, atol=1e-5, rtol=1e-4)
+    assert side.requires_grad
+
+
+def test_word_tokenizer():
+    tokenizer = tiny.WordTokenizer(["lamp", "red"], context=6)
+    ids = tokenizer(["Red lamp!", "", "red red red red red red", "unheard"])
+    assert ids.shape == (4, 6)
+    assert ids[0].tolist() == [1, 3, 2, tokenizer.end, 0, 0]
+    assert ids[1].tolist() == [1, tokenizer.end, 0, 0, 0, 0]
+    assert ids[2].tolist() == [1, 3, 3, 3, 3, tokenizer.end]
+    assert 4 <= ids[3, 1] < tokenizer.end == tokenizer.size - 1
+    assert int(ids.argmax(dim=1)[0]) == 3, "the end token is the highest id, where open_clip pools"
