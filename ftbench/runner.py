@@ -106,6 +106,36 @@ class Outcome:
     skipped: str = ""
 
 
+def requests(methods: list[str], tasks: list[str], data: list[str], seeds: list[int], common: Request) -> list[Request]:
+    """One request per run. The method `default` stands for the whole board, zero-shot rows included; a method that a seed
+    does not change gets one run."""
+    made = []
+    for name_of_data in data:
+        for task in tasks:
+            for method, track in _expanded(methods, name_of_data, common.track):
+                loaded = load_method(method)
+                still = not loaded.seeded or (track == "zero-shot" and name_of_data.startswith("studio"))
+                for seed in seeds[:1] if still else seeds:
+                    made.append(replace(common, method=method, task=task, data=name_of_data, track=track, seed=seed))
+    return list(dict.fromkeys(made))
+
+
+def _expanded(methods: list[str], data: str, track: str | None) -> list[tuple[str, str | None]]:
+    """(method, track) pairs; `default` becomes all default methods that the data set is open to."""
+    pairs = []
+    for name in methods:
+        if name != "default":
+            pairs.append((name, track))
+            continue
+        for default in DEFAULT_METHODS:
+            method = load_method(default)
+            if method.ranked or data.startswith("studio"):
+                pairs.append((default, track))
+            if method.zero_shot and track is None:
+                pairs.append((default, "zero-shot"))
+    return pairs
+
+
 @dataclass(frozen=True)
 class _Plan:
     """A request with everything it names loaded and checked."""
@@ -138,9 +168,13 @@ def plan(request: Request, session: Session) -> _Plan:
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
     track = request.track or (task.track if method.trained else "zero-shot")
+    _device(request.device)
     if track == "weak":
         raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")
     catalogue = session.catalogue(request.data)
+    gallery = len(catalogue.rows(task.gallery))
+    if request.depth > gallery:
+        raise RunError(f"--depth {request.depth} exceeds the gallery, which has {gallery} items; expected at most that.")
     if not method.ranked and not any(catalogue.assets.image_reveals):
         raise RunError(f"{request.method} reads latent attributes, which {request.data} does not have. Try: --data studio")
     encoder = None

@@ -19,7 +19,7 @@ def source_for(name: str, folder: Path | None = None) -> Source:
     Raises FtbenchError with near matches for a name that does not exist.
     """
     base = re.sub(r"@.*$", "", name)
-    if base not in DATA or ("@" in name and not base.startswith("studio")):
+    if base not in DATA or ("@" in name and base == "magento-luma"):
         raise unknown("data set", name, DATA, "See: ftbench list data")
     if base.startswith("studio"):
         from ftbench.sources.studio import parse_name
