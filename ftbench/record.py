@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -163,10 +164,8 @@ def check_writable(results: Path) -> None:
             "Name a folder you may write to: --results DIR"
         ) from None
     finally:
-        try:
+        with suppress(OSError):
             trial.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def path_of(results: Path, record: Mapping) -> Path:

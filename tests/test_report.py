@@ -1,0 +1,388 @@
+"""The page: what it says is what the records say, whatever the records hold; and it is one quiet file."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import synthetic
+
+from ftbench import record
+from ftbench.errors import DataError
+from ftbench.report import plot, render, words
+from ftbench.report.aggregate import load, tables
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return synthetic.board(tmp_path_factory.mktemp("board") / "results", n_queries=40, n_items=110)
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory):
+    return render(results, tmp_path_factory.mktemp("site") / "site")
+
+
+@pytest.fixture(scope="module")
+def html(page):
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results"
+
+
+def rows_of(folder, which=0):
+    return {(row.method, row.track, row.variant): row for row in tables(load(folder))[which].all_rows}
+
+
+class Reader(HTMLParser):
+    """Checks that tags close in order, and keeps ids, links and text."""
+
+    VOID = {"meta", "link", "br", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found[name] for name in ("href", "src") if name in found]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+# --- the page
+
+
+def test_the_page_is_one_well_formed_file_without_network(page, html):
+    assert [path.name for path in page.parent.iterdir()] == ["index.html"]
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    assert all(link == "data:," or (link[0] == "#" and link[1:] in reader.ids) for link in reader.links)
+    assert not re.search(r"(?:https?:)?//[a-z0-9-]+\.|@import|url\(", html)
+
+
+def test_the_same_records_give_the_same_bytes(page, results, tmp_path):
+    copied = shutil.copytree(results, tmp_path / "elsewhere")
+    assert render(copied, tmp_path / "site").read_bytes() == page.read_bytes()
+
+
+def test_every_table_names_its_methods_scores_and_reading(html, results):
+    for task in ("Query to item", "Cross-view"):
+        for data in ("studio", "magento-luma"):
+            assert f"Scores of {task} on {data}" in html
+    assert html.count("Each bar is the mean") == 4
+    for table in tables(load(results)):
+        for row in table.all_rows:
+            assert row.title.replace("'", "&#39;") in html
+            assert words.score(row.headline.mean) in html
+            for entry in row.entries:
+                for part in ("command", "id"):
+                    assert entry.record[part] in html
+                assert entry.record["run_file"]["sha256"] in html
+
+
+def test_gaps_are_dashes_and_never_zero(html, results):
+    assert "bm25" not in {row.method for row in tables(load(results))[2].all_rows}
+    studio = tables(load(results))[0]
+    (bm25,) = [row for row in studio.rows if row.method == "bm25"]
+    assert bm25.scores["recall@500"].mean is None and bm25.cost["train_seconds"] is None
+    assert re.search(r'class="num gap"[^>]*data-label="recall@500"[^>]*data-value="">—<', html)
+
+
+def test_the_footer_says_how_to_cite_and_what_this_is(html):
+    assert "@software{ftbench_2026" in html and "newest record 15 January 2026" in html
+    assert re.search(r"<b>83</b> records", html)
+    assert synthetic.sha("commit")[:12] in html
+
+
+# --- rows, seeds, groups
+
+
+def test_seeds_are_one_row_and_its_score_their_mean(results):
+    table = tables(load(results))[0]
+    (row,) = [row for row in table.rows if row.method == "factorized_transport"]
+    assert [entry.record["seed"] for entry in row.entries] == [0, 1, 2]
+    by_hand = np.mean([entry.record["scores"]["ndcg@10"]["mean"] for entry in row.entries])
+    assert row.headline.mean == by_hand
+    assert row.headline.low < by_hand < row.headline.high
+    sliced = np.mean([entry.record["slices"]["primary"]["scores"]["ndcg@10"]["mean"] for entry in row.entries])
+    assert row.slices["primary"].mean == sliced
+    assert row.cost["train_seconds"] == sorted(e.record["cost"]["train_seconds"] for e in row.entries)[1]
+
+
+def test_macro_means_of_units_equal_the_records(results):
+    """What is bootstrapped and permuted averages to what is published."""
+    from ftbench.report.aggregate import _units
+
+    for entry in load(results):
+        headline = entry.record["task"]["headline"]
+        _, values = _units(entry)
+        np.testing.assert_allclose(values.mean(), entry.record["scores"][headline]["mean"], atol=1e-12)
+
+
+def test_rank_groups_hold_the_leader_and_leave_chance_out(results):
+    for table in tables(load(results)):
+        assert table.rows[0].group == "best"
+        assert {row.method: row.group for row in table.rows}["random"] == "below"
+        assert all(row.group in ("best", "below") for row in table.rows)
+        assert [row.headline.mean for row in table.rows] == sorted((r.headline.mean for r in table.rows), reverse=True)
+
+
+def test_the_oracle_is_a_ceiling_and_never_ranked(results, html):
+    table = tables(load(results))[0]
+    assert [row.method for row in table.references] == ["oracle"] and table.references[0].group == ""
+    assert table.ceiling.headline.mean > table.rows[0].headline.mean
+    assert "is the ceiling (Oracle, never ranked)" in html
+
+
+def test_zero_shot_rows_stand_apart(results):
+    rows = rows_of(results)
+    zero, trained = rows[("mean_pooling", "zero-shot", ())], rows[("mean_pooling", "supervised", ())]
+    assert zero.is_zero_shot and not trained.is_zero_shot
+    assert not rows[("bm25", "zero-shot", ())].is_zero_shot
+    assert zero.headline.mean < trained.headline.mean
+
+
+def test_configurations_are_rows_with_what_differs(folder):
+    synthetic.add(folder, method="factorized_transport")
+    config = {"loss": "blocks", "primary_share": 0.25, "alignment_weight": 0.3}
+    synthetic.add(folder, method="factorized_transport", config=config)
+    assert {row.variant for row in tables(load(folder))[0].rows} == {("loss=blocks",), ("loss=fused",)}
+
+
+def test_boards_are_tables_and_methods_without_budget_are_on_all(folder):
+    synthetic.add(folder, method="bm25")
+    synthetic.add(folder, method="mean_pooling")
+    synthetic.add(folder, method="mean_pooling", board="equal-steps")
+    synthetic.add(folder, method="mean_pooling", track="zero-shot")
+    found = {table.board: [(row.method, row.track) for row in table.rows] for table in tables(load(folder))}
+    assert set(found) == {"equal-compute", "equal-steps"}
+    for rows in found.values():
+        assert sorted(rows) == [("bm25", "zero-shot"), ("mean_pooling", "supervised"), ("mean_pooling", "zero-shot")]
+
+
+def test_scores_of_another_version_of_the_data_are_never_mixed_in(folder):
+    synthetic.add(folder, method="bm25", date="2026-01-01T00:00:00Z")
+    old = record.read(next(folder.rglob("*.json")))
+    newer = synthetic.add(folder, method="mean_pooling", date="2026-02-01T00:00:00Z")
+    entry = json.loads(newer.read_text())
+    entry["data"] |= {"fingerprint": "1" * 64, "version": "studio-v2"}
+    entry["id"] = record.record_id(record.key(entry))
+    newer.write_text(json.dumps(entry))
+    (table,) = tables(load(folder))
+    assert [row.method for row in table.rows] == ["mean_pooling"] and table.replaced == 1
+    assert old["id"] not in render(folder, folder.parent / "site").read_text()
+
+
+def test_a_later_run_of_changed_code_replaces_the_earlier(folder):
+    first = synthetic.add(folder, method="bm25")
+    entry = json.loads(first.read_text()) | {"date": "2026-03-01T00:00:00Z"}
+    entry["method"]["sha256"] = "2" * 64
+    entry["id"] = record.record_id(record.key(entry))
+    first.with_name(f"bm25-{entry['id'][:12]}.json").write_text(json.dumps(entry))
+    (table,) = tables(load(folder))
+    (row,) = table.rows
+    assert row.first["id"] == entry["id"] and table.replaced == 1
+
+
+def test_reproductions_are_shown_and_make_no_row(folder):
+    synthetic.add(folder)
+    synthetic.add(folder, hardware="feedfeedfeed")
+    (table,) = tables(load(folder))
+    ((entry,),) = [row.entries for row in table.rows]
+    assert len(entry.reproductions) == 1 and entry.record["environment"]["fingerprint"] != "feedfeedfeed"
+    html = render(folder, folder.parent / "site").read_text()
+    assert "reproduced on" in html and "1 reproduction" in html and "difference +0.0000" in html
+
+
+def test_without_run_files_nothing_is_claimed(folder):
+    synthetic.add(folder, method="bm25")
+    synthetic.add(folder, method="mean_pooling")
+    next(folder.rglob("bm25-*.parquet")).unlink()
+    (table,) = tables(load(folder))
+    assert table.runs_missing == 1
+    assert {row.group for row in table.rows} == {""}
+    rows = {row.method: row for row in table.rows}
+    assert rows["bm25"].headline.low is None and rows["mean_pooling"].headline.low is not None
+    assert "1 run file is not beside the records" in render(folder, folder.parent / "site").read_text()
+
+
+def test_a_wide_tie_band_is_a_warning(folder):
+    synthetic.add(folder, method="bm25", ties=True)
+    synthetic.add(folder, method="mean_pooling")
+    wide = {row.method: row.headline.wide for row in tables(load(folder))[0].rows}
+    assert wide == {"bm25": True, "mean_pooling": False}
+    assert render(folder, folder.parent / "site").read_text().count("ties move it from") == 1
+
+
+def test_failed_runs_are_named_and_not_scored(folder):
+    synthetic.add(folder, method="bm25")
+    failed = synthetic.draft("mean_pooling") | {
+        "status": "error", "error": "ValueError: out of luck", "scores": {}, "pairs": {}, "slices": {}, "n_queries": 0,
+        "n_skipped": 0,
+    }  # fmt: skip
+    record.write(folder, failed, {})
+    (table,) = tables(load(folder))
+    assert [row.method for row in table.rows] == ["bm25"] and len(table.failed) == 1
+    assert "out of luck" in render(folder, folder.parent / "site").read_text()
+
+
+def test_records_with_hostile_texts_are_shown_as_texts(folder):
+    path = synthetic.add(folder, method="bm25")
+    entry = json.loads(path.read_text())
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+    entry["method"]["title"] = entry["command"] = entry["environment"]["cpu"] = evil
+    entry["data"]["licence"] = entry["task"]["title"] = evil
+    entry["method"]["config"] = {evil: evil}
+    entry["slices"] = {evil: entry["slices"]["primary"]}
+    entry["id"] = record.record_id(record.key(entry))
+    path.write_text(json.dumps(entry))
+    html = render(folder, folder.parent / "site").read_text()
+    assert html.count("<script") == 1 and "<img" not in html
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == [] and any(evil in text for text in reader.text)
+
+
+def test_no_records_and_no_folder(folder):
+    with pytest.raises(DataError, match="ftbench run"):
+        render(folder, folder.parent / "site")
+    folder.mkdir()
+    assert "No records yet" in render(folder, folder.parent / "site").read_text()
+    synthetic.add(folder, method="bm25")  # a single row still makes a page
+    assert "BM25" in render(folder, folder.parent / "site").read_text()
+    (folder.parent / "file").write_text("")
+    with pytest.raises(DataError, match="--site DIR"):
+        render(folder, folder.parent / "file" / "site")
+
+
+# --- figures and words
+
+
+def test_labels_of_a_figure_meet_no_point_and_no_label():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 9, 14):
+        points = [plot.Point(f"some method {i}", 10 + 50 * x, 0.1 + 0.8 * y, 0.1 + 0.78 * y, 0.1 + 0.82 * y, i < 2)
+                  for i, (x, y) in enumerate(rng.random((count, 2)))]  # fmt: skip
+        made = plot.plot("t", "a", points, ceiling=0.97)
+        boxes = []
+        for mark in made.marks:
+            assert plot.LEFT <= mark.x <= plot.WIDTH and 0 <= mark.y <= plot.HEIGHT - plot.BOTTOM
+            if not mark.lines:
+                continue
+            width = 5.7 * max(map(len, mark.lines))
+            left = mark.label_x if mark.anchor == "start" else mark.label_x - width
+            box = (left, mark.leader_y - 6.2 * len(mark.lines), left + width, mark.leader_y + 6.2 * len(mark.lines))
+            boxes.append(box)
+            inside = [m for m in made.marks if box[0] < m.x < box[2] and box[1] < m.y < box[3]]
+            assert not inside
+        assert len(boxes) >= (count if count < 10 else count - 2)  # in a crowd a label may be left to the tooltip
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    points = [plot.Point(str(i), x, y, None, None, False)
+              for i, (x, y) in enumerate([(1, 0.2), (2, 0.1), (3, 0.5), (3, 0.4), (4, 0.5), (5, 0.9)])]  # fmt: skip
+    made = plot.plot("t", "a", points)
+    assert [mark.point.label for mark in plot._corners(made.marks)] == ["0", "2", "5"]
+    assert not made.logarithmic
+    assert plot.plot("t", "a", [*points, plot.Point("far", 500, 0.3, None, None, False)]).logarithmic
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "—"), (0, "0"), (0.1349, "0.13"), (38.44, "38.4"), (160, "160"), (1240, "1,240"), (52_100, "52.1k"),
+     (1.2e6, "1.20M"), (7e5, "700k"), (3.5e9, "3.50G"), (9.999, "10.0"), (999.6, "1000")],
+)  # fmt: skip
+def test_numbers_as_shown(value, shown):
+    assert words.number(value) == shown
+
+
+def test_words():
+    assert (words.score(0.43951), words.score(None)) == ("0.440", "—")
+    assert (words.size(512), words.size(2.04e9), words.size(None)) == ("512 B", "2.04 GB", "—")
+    assert (words.measure("ndcg@10"), words.measure("recall@100")) == ("nDCG@10", "recall@100")
+    assert (words.p_value(1e-5), words.p_value(0.0412)) == ("< 0.001", "0.041")
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no chromium here: the page is not opened in a browser")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("javascript", [True, False])
+def test_the_page_opens_quietly_at_any_width_and_without_javascript(browser, page, width, javascript):
+    context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=javascript)
+    tab = context.new_page()
+    noise, asked = [], []
+    tab.on("console", lambda message: noise.append(message.text))
+    tab.on("pageerror", lambda error: noise.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    first = tab.locator("table.scores").first
+    assert first.locator("tbody .mean").first.is_visible()
+    assert first.locator(".detail").first.is_hidden()
+    first.locator("summary").first.click()
+    assert first.locator(".detail code").first.is_visible()
+    measures = tab.locator(".views").first.locator("input").nth(1)
+    cell = first.locator("td[data-label='recall@100']").first
+    assert cell.is_hidden()
+    measures.check()
+    assert cell.is_visible()
+    if javascript:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert noise == [] and asked == [page.as_uri()]
+    context.close()
+
+
+def test_columns_sort_both_ways_with_the_keyboard_and_gaps_stay_last(browser, page):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(page.as_uri())
+    table = tab.locator("table.scores").first
+    head = table.locator("thead th[title^='Seconds of training']").first
+
+    def shown():
+        return [text for text in table.locator("td[data-label='train s']").all_inner_texts()]
+
+    head.locator("button").focus()
+    tab.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    numbers = [float(text) for text in shown() if text != "—"]
+    assert numbers == sorted(numbers) and shown()[-1] == "—"
+    tab.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert [float(text) for text in shown() if text != "—"] == numbers[::-1] and shown()[-1] == "—"
+    tab.close()
