@@ -1,0 +1,216 @@
+"""Exact ranking in canonical order, and timing of search served by FAISS. Must not know methods, measures or records.
+
+Canonical order: float32 score descending, then item id descending, compared as text (trec_eval's rule).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ftbench.errors import RunError
+
+_CHUNK = 16_000_000  # scores held at a time (64 MB)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What a run ranked, columnar; exactly what a run file holds.
+
+    query_ids (q), item_ids (n): the whole gallery. offsets (q+1,) int64: entries of query i are [offsets[i],
+    offsets[i+1]), in order of rank: the top `depth`, every item with gain >= relevant_from, and every item with a gain
+    whose tie group begins within `depth`. item (e,) int32 positions in item_ids; rank (e,) int32 from 1; score (e,)
+    float32; gain (e,) float64; tie_first, tie_size (e,) int32: first rank and size of the tie group.
+    ideal_offsets (q+1,) int64, ideal (g,) float64: each query's positive gains, descending.
+    """
+
+    query_ids: list[str]
+    item_ids: list[str]
+    offsets: np.ndarray
+    item: np.ndarray
+    rank: np.ndarray
+    score: np.ndarray
+    gain: np.ndarray
+    tie_first: np.ndarray
+    tie_size: np.ndarray
+    ideal_offsets: np.ndarray
+    ideal: np.ndarray
+    relevant_from: float
+    depth: int = 10
+
+
+def rank(
+    probes: np.ndarray,
+    gallery: np.ndarray,
+    query_ids: Sequence[str],
+    item_ids: Sequence[str],
+    gains: Mapping[str, Mapping[str, float]],
+    relevant_from: float,
+    depth: int = 10,
+) -> Ranking:
+    """Rank a gallery (n, d) for probes (q, d) by inner product in float32, chunk by chunk.
+
+    gains: {query id: {item id: gain}}. Raises RunError for NaN or infinite vectors, duplicate ids, judgements of
+    unknown items, a query without judgements entry, and a depth beyond the gallery.
+    """
+    probes, gallery = (np.ascontiguousarray(x, dtype=np.float32) for x in (probes, gallery))
+    if probes.ndim != 2 or gallery.ndim != 2 or probes.shape[1] != gallery.shape[1]:
+        raise RunError(f"vectors of shapes {probes.shape} and {gallery.shape} given, expected (q, d) and (n, d).")
+    for vectors, ids, kind in ((probes, query_ids, "query"), (gallery, item_ids, "item")):
+        _finite(vectors, ids, kind)
+    return _rank(lambda rows, columns: probes[rows] @ gallery[columns].T, query_ids, item_ids, gains, relevant_from, depth)
+
+
+def rank_scores(
+    scores: np.ndarray,
+    query_ids: Sequence[str],
+    item_ids: Sequence[str],
+    gains: Mapping[str, Mapping[str, float]],
+    relevant_from: float,
+    depth: int = 10,
+) -> Ranking:
+    """Rank a score matrix (q, n), cast to float32. Errors as for `rank`."""
+    scores = np.asarray(scores, dtype=np.float32)
+    if scores.shape != (len(query_ids), len(item_ids)):
+        raise RunError(f"scores of shape {scores.shape} given, expected ({len(query_ids)}, {len(item_ids)}).")
+    return _rank(lambda rows, columns: scores[rows][:, columns], query_ids, item_ids, gains, relevant_from, depth)
+
+
+def _finite(values: np.ndarray, ids: Sequence[str], kind: str) -> None:
+    if len(values) != len(ids):
+        raise RunError(f"{len(values)} {kind} vectors given for {len(ids)} {kind} ids.")
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+    if len(bad):
+        raise RunError(f"{kind} {ids[bad[0]]!r} has a score or vector that is NaN or infinite ({len(bad)} in all).")
+
+
+def _check(query_ids: Sequence[str], item_ids: Sequence[str], gains: Mapping, depth: int) -> None:
+    for ids, kind in ((query_ids, "query"), (item_ids, "item")):
+        if len(set(ids)) < len(ids):
+            twice = next(i for i in ids if list(ids).count(i) > 1)
+            raise RunError(f"{kind} id {twice!r} occurs twice; ids must be unique.")
+    if not 1 <= depth <= len(item_ids):
+        raise RunError(f"depth {depth} given, expected 1 to {len(item_ids)}, the size of the gallery.")
+    missing = [q for q in query_ids if q not in gains] or [q for q in gains if q not in set(query_ids)]
+    if missing:
+        raise RunError(f"query {missing[0]!r} stands in only one of run and judgements ({len(missing)} such).")
+    known = set(item_ids)
+    for query, judged in gains.items():
+        for item, gain in judged.items():
+            if item not in known:
+                raise RunError(f"a judgement of query {query!r} names item {item!r}, which is not in the gallery.")
+            if not (np.isfinite(gain) and gain >= 0):
+                raise RunError(f"the gain of {query!r}, {item!r} is {gain}, expected a finite number >= 0.")
+
+
+def _rank(scores_of, query_ids, item_ids, gains, relevant_from: float, depth: int) -> Ranking:
+    _check(query_ids, item_ids, gains, depth)
+    n = len(item_ids)
+    order = np.array(sorted(range(n), key=lambda i: item_ids[i], reverse=True), dtype=np.int64)  # id descending
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    column_of = {item: int(place[i]) for i, item in enumerate(item_ids)}
+    parts: list[tuple] = []
+    step = max(1, min(256, _CHUNK // n))
+    for start in range(0, len(query_ids), step):
+        rows = slice(start, min(start + step, len(query_ids)))
+        scores = np.asarray(scores_of(rows, order), dtype=np.float32)
+        _finite(scores, query_ids[rows], "query")
+        ascending = np.sort(scores, axis=1)
+        for row, query in enumerate(query_ids[rows]):
+            parts.append(_entries(scores[row], ascending[row], gains[query], column_of, relevant_from, depth))
+    counts = [len(part[0]) for part in parts]
+    ideals = [np.sort([g for g in gains[q].values() if g > 0])[::-1].astype(np.float64) for q in query_ids]
+    columns = [np.concatenate([part[k] for part in parts]) if parts else np.zeros(0) for k in range(6)]
+    return Ranking(
+        query_ids=list(query_ids),
+        item_ids=list(item_ids),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        item=order[columns[0].astype(np.int64)].astype(np.int32),
+        rank=columns[1].astype(np.int32),
+        score=columns[2].astype(np.float32),
+        gain=columns[3].astype(np.float64),
+        tie_first=columns[4].astype(np.int32),
+        tie_size=columns[5].astype(np.int32),
+        ideal_offsets=np.concatenate([[0], np.cumsum([len(ideal) for ideal in ideals])]).astype(np.int64),
+        ideal=np.concatenate(ideals) if ideals else np.zeros(0),
+        relevant_from=float(relevant_from),
+        depth=depth,
+    )
+
+
+def _entries(scores, ascending, judged, column_of, relevant_from: float, depth: int) -> tuple:
+    """One query's kept entries in rank order: (column, rank, score, gain, tie_first, tie_size)."""
+    n = len(scores)
+    top = np.flatnonzero(scores >= ascending[n - depth])  # ties at the cut-off included
+    positive = {column_of[item]: gain for item, gain in judged.items() if gain > 0}
+    columns = np.union1d(top, np.fromiter(positive, dtype=np.int64, count=len(positive)))
+    own = scores[columns]
+    left, right = np.searchsorted(ascending, own, "left"), np.searchsorted(ascending, own, "right")
+    tie_first, tie_size = n - right + 1, right - left
+    ranks = tie_first.copy()
+    for i in np.flatnonzero(tie_size > 1):
+        ranks[i] += np.count_nonzero(scores[: columns[i]] == own[i])
+    gain = np.array([positive.get(int(column), 0.0) for column in columns])
+    kept = (ranks <= depth) | (gain >= relevant_from) | ((gain > 0) & (tie_first <= depth))
+    order = np.argsort(ranks[kept], kind="stable")
+    return tuple(values[kept][order] for values in (columns, ranks, own, gain, tie_first, tie_size))
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Search through FAISS, one query at a time: milliseconds, bytes per item, and recall@10 against exact search."""
+
+    p50_ms: float
+    p95_ms: float
+    bytes_per_item: float
+    recall_at_10: float
+
+
+@contextmanager
+def _faiss_threads(count: int):
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield faiss
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def serve_index(
+    gallery: np.ndarray, probes: np.ndarray, kind: str = "flat", threads: int = 1, most: int = 500
+) -> Serving:
+    """Time a FAISS index over gallery (n, d) with single-query searches of up to `most` probes (q, d).
+
+    kind: "flat", "ivf" (4·√n cells, 8 probed) or "hnsw" (32 links). Raises RunError for another kind.
+    """
+    gallery, probes = (np.ascontiguousarray(x, dtype=np.float32) for x in (gallery, probes[:most]))
+    k = min(10, len(gallery))
+    with _faiss_threads(threads) as faiss:
+        n, d = gallery.shape
+        if kind == "flat":
+            index = faiss.IndexFlatIP(d)
+        elif kind == "ivf":
+            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, max(1, min(int(4 * n**0.5), n // 40)), faiss.METRIC_INNER_PRODUCT)  # noqa: E501  # fmt: skip
+            index.train(gallery)
+            index.nprobe = 8
+        elif kind == "hnsw":
+            index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
+        else:
+            raise RunError(f"index kind {kind!r} given, expected flat, ivf or hnsw.")
+        index.add(gallery)
+        size = faiss.serialize_index(index).nbytes / n
+        found, times = [], []
+        index.search(probes[:1], k)  # warm-up
+        for i in range(len(probes)):
+            started = time.perf_counter()
+            _, ids = index.search(probes[i : i + 1], k)
+            times.append(1000 * (time.perf_counter() - started))
+            found.append(ids[0])
+    exact = np.argsort(-(probes @ gallery.T), axis=1, kind="stable")[:, :k]
+    hits = [len(set(a) & set(b)) / k for a, b in zip(found, exact.tolist(), strict=True)]
+    return Serving(*np.percentile(times, [50, 95]).tolist(), size, float(np.mean(hits)))
