@@ -197,18 +197,18 @@ def run(request: Request, session: Session) -> Outcome:
         return Outcome(request, None, None, f"{request.method} embeds {have} only and no part of {request.task} is open to it")  # noqa: E501  # fmt: skip
     with _threads(planned.config.threads):
         draft = _draft(planned)
-        found = record.find(session.results, draft)
+        found = record.find(session.results, record.record_id(record.key(draft)))
         if found is not None and not session.force:
-            return Outcome(planned.request, record.read(found), found, "finished before; --force runs it again")
+            return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
         try:
-            rankings, measured = _measure(planned, session)
+            ranked, measured = _measure(planned, session)
         except Exception as problem:
-            path = record.write(session.results, draft | _failed(planned, problem))
+            path = record.write(session.results, draft | _failed(planned, problem), {})
             if isinstance(problem, FtbenchError):
                 raise
             raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
         judgements = {trial.pair: trial.gains for trial in planned.trials}
-        path = record.write(session.results, draft | measured, rankings, judgements)
+        path = record.write(session.results, draft | measured, ranked.rankings, judgements, ranked.slices)
     return Outcome(planned.request, record.read(path), path)
 
 
