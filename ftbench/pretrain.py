@@ -92,6 +92,7 @@ def pretrain(encoder: str, out: Path | None, steps: int, progress: Progress, cou
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     temporary = out.with_name(f".{out.name}.tmp")
     save_file(state, temporary)
+    temporary.chmod(0o644)
     temporary.replace(out)
     if out.parent == folder:
         (folder / "tiny_words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
