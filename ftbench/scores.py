@@ -4,6 +4,7 @@ The unit of resampling and of paired tests is the query (query2item) or the item
 ids and an item asks in several pairs).
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
@@ -54,14 +55,14 @@ class PairScores:
 
     def band(self, name: str) -> tuple[float, float] | None:
         """Mean value when ties fall worst and when they fall best; None where the measure has no band."""
-        measure, _, depth = name.partition("@")
-        if measure not in _BANDED or (measure == "ndcg" and int(depth) > self.ranking.depth):
+        if metrics.parse(name).kind not in _BANDED:
             return None
         if name not in self._bands:
             worst, _, best = metrics.tie_band(self.ranking, name)
             self._bands[name] = (worst, best)
         worst, best = self._bands[name]
-        return float(np.nanmean(worst[self.keep])), float(np.nanmean(best[self.keep]))
+        known = [q for q in self.keep if not np.isnan(worst[q])]
+        return math.fsum(worst[known]) / len(known), math.fsum(best[known]) / len(known)
 
     @cached_property
     def n_skipped(self) -> int:
@@ -101,10 +102,23 @@ def units(parts: Sequence[PairScores], name: str) -> tuple[list[str], np.ndarray
     return list(number), total
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95% bootstrap interval of the mean of (s, u) values, seeds and units resampled; within [0, 1]."""
-    low, high = stats.bootstrap(values, np.random.default_rng(_SEED))
-    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+def intervals(values: np.ndarray) -> np.ndarray:
+    """95% bootstrap intervals (m, 2) of the means of m times (s, u) values; seeds and units resampled, within [0, 1].
+
+    Each is that of `stats.bootstrap` with one fixed seed, but all are made from the same draws: drawing is what takes
+    the time. Ends are rounded to 9 decimals, far below their Monte Carlo error, so that machines which add in another
+    order agree.
+    """
+    count, seeds, u = values.shape
+    generator = np.random.default_rng(_SEED)
+    means = np.empty((count, stats.RESAMPLES))
+    for start in range(0, stats.RESAMPLES, 500):
+        size = min(500, stats.RESAMPLES - start)
+        by_unit = generator.multinomial(u, np.full(u, 1 / u), size=size).astype(np.float64)  # (c, u)
+        by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)  # (c, s)
+        drawn = (by_unit @ values.reshape(count * seeds, u).T).reshape(size, count, seeds)
+        means[:, start : start + size] = np.einsum("cms,cs->mc", drawn, by_seed) / (seeds * u)
+    return np.round(np.clip(np.percentile(means, [2.5, 97.5], axis=1).T, 0, 1), 9)
 
 
 def summary(mean: float | None, low=None, high=None, tie_low=None, tie_high=None, reason: str | None = None) -> dict:
@@ -112,20 +126,39 @@ def summary(mean: float | None, low=None, high=None, tie_low=None, tie_high=None
     return {"mean": mean, "low": low, "high": high, "tie_low": tie_low, "tie_high": tie_high, "reason": reason}
 
 
-def macro(parts: Sequence[PairScores], name: str) -> dict:
-    """The score of a measure over pairs: the mean over pairs of the mean over queries; null with a reason otherwise."""
-    reasons = [reason for part in parts if (reason := part.unavailable(name))]
-    if not reasons and (not parts or any(part.n_queries == 0 for part in parts)):
-        reasons = ["no query has a relevant item"]
-    if reasons:
-        return summary(None, reason=reasons[0])
-    mean = float(np.mean([np.nanmean(part.values(name)) for part in parts]))
-    low, high = interval(units(parts, name)[1][None, :])
+def macro(parts: Sequence[PairScores], names: Sequence[str]) -> dict[str, dict]:
+    """{measure: score} over pairs: the mean over pairs of the mean over queries; null with a reason where none is."""
+    reasons = {name: next(filter(None, (part.unavailable(name) for part in parts)), None) for name in names}
+    if not parts or any(part.n_queries == 0 for part in parts):
+        reasons = {name: reason or "no query has a relevant item" for name, reason in reasons.items()}
+    given = [name for name in names if reasons[name] is None]
+    if not given:
+        return {name: summary(None, reason=reasons[name]) for name in names}
+    ends = intervals(np.stack([units(parts, name)[1] for name in given])[:, None, :])  # (m, 1, u) -> (m, 2)
+    found = dict(zip(given, ends.tolist(), strict=True))
+    return {
+        name: summary(_mean(parts, name), *found[name], *_band(parts, name))
+        if name in found
+        else summary(None, reason=reasons[name])
+        for name in names
+    }
+
+
+def _mean(parts: Sequence[PairScores], name: str) -> float:
+    """Exactly rounded sums: the order of addition does not matter."""
+    means = []
+    for part in parts:
+        values = part.values(name)
+        known = values[~np.isnan(values)]
+        means.append(math.fsum(known) / len(known))
+    return math.fsum(means) / len(means)
+
+
+def _band(parts: Sequence[PairScores], name: str) -> tuple[float | None, float | None]:
     bands = [part.band(name) for part in parts]
     if None in bands:
-        return summary(mean, low, high)
-    worst, best = np.mean(bands, axis=0)
-    return summary(mean, low, high, float(worst), float(best))
+        return None, None
+    return math.fsum(worst for worst, _ in bands) / len(bands), math.fsum(best for _, best in bands) / len(bands)
 
 
 def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dict:
@@ -142,7 +175,7 @@ def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dic
     def total(parts: Sequence[PairScores]) -> dict:
         if missing:
             return {name: summary(None, reason=f"no score on {', '.join(missing)}") for name in measures}
-        return {name: macro(parts, name) for name in measures}
+        return macro(parts, measures)
 
     def counts(parts: Sequence[PairScores]) -> dict:
         return {"n_queries": sum(p.n_queries for p in parts), "n_skipped": sum(p.n_skipped for p in parts)}
@@ -153,7 +186,7 @@ def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dic
         parts = [part.within(frozenset(members)) for part in whole]
         slices[name] = {"n_queries": counts(parts)["n_queries"], "scores": total(parts)}
     by_pair: Mapping = {
-        pair: counts([scored[pair]]) | {"scores": {name: macro([scored[pair]], name) for name in measures}}
+        pair: counts([scored[pair]]) | {"scores": macro([scored[pair]], measures)}
         for pair in pairs
         if pair in scored
     }

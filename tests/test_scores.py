@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from ftbench import metrics, scores
+from ftbench import metrics, scores, stats
 from ftbench.runfile import Run
 from ftbench.scores import PairScores, macro, measure, units
 
@@ -43,7 +43,7 @@ def test_pairs_are_averaged_over_pairs_not_over_queries(pairs):
     few = PairScores(pairs.rankings["a-b"], NAMES).within(pairs.rankings["a-b"].query_ids[:3])
     many = PairScores(pairs.rankings["b-a"], NAMES)
     by_hand = (np.mean(few.values("rr@10")) + np.mean(many.values("rr@10"))) / 2
-    np.testing.assert_allclose(macro([few, many], "rr@10")["mean"], by_hand, rtol=1e-14)
+    np.testing.assert_allclose(macro([few, many], ["rr@10"])["rr@10"]["mean"], by_hand, rtol=1e-14)
     ids, values = units([few, many], "rr@10")
     np.testing.assert_allclose(values.mean(), by_hand, rtol=1e-12)
     assert sorted(ids) == sorted(many.query_ids)  # an item that asks in two pairs is one unit
@@ -87,8 +87,14 @@ def test_queries_without_a_relevant_item_are_counted_and_left_out():
 def test_intervals_hold_the_mean_and_stay_within_zero_and_one(queries):
     for name, found in measure(queries, NAMES)["scores"].items():
         assert 0 <= found["low"] <= found["mean"] <= found["high"] <= 1, name
-    low, high = scores.interval(np.ones((3, 40)))
-    assert (low, high) == (1.0, 1.0)
+    np.testing.assert_array_equal(scores.intervals(np.ones((2, 3, 40))), 1.0)
+
+
+def test_intervals_are_those_of_the_bootstrap():
+    values = np.random.default_rng(0).random((4, 3, 50))
+    for value, ends in zip(values, scores.intervals(values), strict=True):
+        expected = stats.bootstrap(value, np.random.default_rng(scores._SEED))
+        np.testing.assert_allclose(ends, expected, atol=1e-9)
 
 
 def test_ties_show_as_a_band_and_no_ties_as_none():

@@ -216,8 +216,8 @@ def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
             values[entry.record["id"]] = _units(entry)
         except DataError:
             missing += 1
-    rows = [_row(group, values) for group in grouped.values()]
-    rows = _with_variants(sorted(rows, key=lambda row: row.sort_key))
+    rows = sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key)
+    rows = _with_intervals(_with_variants(rows), values)
     ranked = _with_groups([row for row in rows if row.ranked], values)
     first = (done or entries)[0].record
     return Table(first["task"], first["data"], board, tuple(ranked), tuple(r for r in rows if not r.ranked), failed,
@@ -247,7 +247,7 @@ def _stacked(row: Row, values: Mapping) -> tuple[list[str], np.ndarray] | None:
     return ids, np.stack([part[1][np.argsort(part[0])] for part in found])  # (s, u)
 
 
-def _row(entries: Sequence[Entry], values: Mapping) -> Row:
+def _row(entries: Sequence[Entry]) -> Row:
     found = [entry.record for entry in entries]
     task = found[0]["task"]
     row = Row(
@@ -263,12 +263,22 @@ def _row(entries: Sequence[Entry], values: Mapping) -> Row:
         },
         cost={name: _median(r["cost"][name] for r in found) for name in records.COST_FIELDS},
     )
-    headline = row.scores[task["headline"]]
-    stacked = _stacked(row, values)
-    if stacked is not None:
-        low, high = scores.interval(stacked[1])
-        headline = replace(headline, low=low, high=high)
-    return replace(row, headline=headline)
+    return replace(row, headline=row.scores[task["headline"]])
+
+
+def _with_intervals(rows: list[Row], values: Mapping) -> list[Row]:
+    """Rows with the interval of their headline; those with equally many seeds and units share the draws."""
+    alike: dict[tuple, list[int]] = {}
+    stacked = [_stacked(row, values) for row in rows]
+    for i, found in enumerate(stacked):
+        if found is not None:
+            alike.setdefault(found[1].shape, []).append(i)
+    out = list(rows)
+    for places in alike.values():
+        ends = scores.intervals(np.stack([stacked[i][1] for i in places]))  # (m, s, u) -> (m, 2)
+        for i, (low, high) in zip(places, ends.tolist(), strict=True):
+            out[i] = replace(rows[i], headline=replace(rows[i].headline, low=low, high=high))
+    return out
 
 
 def _mean(parts: Iterable[Mapping | None]) -> Score:
