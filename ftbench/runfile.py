@@ -235,28 +235,31 @@ def _ranking(pair: str, row: Mapping) -> Ranking:
 def write_judgements(path: Path, gains: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
     """Write {pair: {query id: {item id: gain}}} as the Parquet columns pair, query_id, item_id, gain.
 
-    A file that is already there must say the same: raises DataError otherwise, for the gains of a data set's
-    fingerprint do not change.
+    A file that is already there must say the same of the pairs it has, and gains those it has not (a method may enter
+    some pairs only). Raises DataError otherwise: the gains of a data set's fingerprint do not change.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    known = read_judgements(path) if path.is_file() else {}
+    given = {pair: {query: dict(items) for query, items in queries.items() if items} for pair, queries in gains.items()}
+    given = {pair: queries for pair, queries in given.items() if queries}
+    if any(known[pair] != queries for pair, queries in given.items() if pair in known):
+        raise DataError(
+            f"{path} holds other judgements than this run used, for the same data fingerprint. If the data set was "
+            "changed, raise its version; otherwise remove the file and run again."
+        )
+    if path.is_file() and set(given) <= set(known):
+        return
     rows = [
         (pair, query, item, float(gain))
-        for pair, queries in sorted(gains.items())
+        for pair, queries in sorted((known | given).items())
         for query, items in sorted(queries.items())
         for item, gain in sorted(items.items())
     ]
     kinds = {"pair": pa.string(), "query_id": pa.string(), "item_id": pa.string(), "gain": pa.float64()}
     columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
     table = pa.table({name: pa.array(c, type=kinds[name]) for name, c in zip(kinds, columns, strict=True)})
-    if path.is_file():
-        if read_judgements(path) != _nested(table):
-            raise DataError(
-                f"{path} holds other judgements than this run used, for the same data fingerprint. If the data set was "
-                "changed, raise its version; otherwise remove the file and run again."
-            )
-        return
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=_ZSTD_LEVEL, store_schema=False)
     write_atomic(path, buffer.getvalue())

@@ -174,7 +174,8 @@ def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dic
 
     def total(parts: Sequence[PairScores]) -> dict:
         if missing:
-            return {name: summary(None, reason=f"no score on {', '.join(missing)}") for name in measures}
+            reason = f"no score on {', '.join(missing)}" if pairs else "nothing was ranked"
+            return {name: summary(None, reason=reason) for name in measures}
         return macro(parts, measures)
 
     def counts(parts: Sequence[PairScores]) -> dict:
@@ -186,8 +187,6 @@ def measure(run: Run, measures: Sequence[str], pairs: Sequence[str] = ()) -> dic
         parts = [part.within(frozenset(members)) for part in whole]
         slices[name] = {"n_queries": counts(parts)["n_queries"], "scores": total(parts)}
     by_pair: Mapping = {
-        pair: counts([scored[pair]]) | {"scores": macro([scored[pair]], measures)}
-        for pair in pairs
-        if pair in scored
+        pair: counts([scored[pair]]) | {"scores": macro([scored[pair]], measures)} for pair in pairs if pair in scored
     }
     return {"scores": total(whole), "pairs": by_pair, "slices": slices} | counts(whole)

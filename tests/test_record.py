@@ -196,6 +196,12 @@ def test_a_failed_run_is_a_record_with_its_error_and_no_run_file(results):
     assert done == path and record.read(path)["status"] == "ok"
 
 
+def test_a_failed_run_may_say_of_every_measure_that_nothing_was_ranked(results):
+    entry = synthetic.draft() | _nothing("no") | record.measure(record.Run({}), synthetic.MEASURES)
+    found = record.read(record.write(results, entry, {}))
+    assert found["scores"]["ndcg@10"]["reason"] == "nothing was ranked" and found["n_queries"] == 0
+
+
 def test_a_failed_run_never_replaces_a_finished_one(results):
     path = synthetic.add(results)
     before = path.read_bytes()

@@ -186,6 +186,9 @@ def test_judgements_are_written_once_and_must_agree(tmp_path):
     assert path.stat().st_mtime_ns == before
     with pytest.raises(DataError, match="other judgements.*raise its version"):
         write_judgements(path, {"": {"q1": {"é": 0.02}}})
+    write_judgements(path, {"": gains[""]})  # a method that enters some pairs only
+    write_judgements(path, {"new": {"q9": {"a": 1.0}, "q8": {}}})
+    assert read_judgements(path) == gains | {"new": {"q9": {"a": 1.0}}}
     write_judgements(tmp_path / "none.parquet", {"": {}})
     assert read_judgements(tmp_path / "none.parquet") == {}
     path.write_bytes(b"nonsense")

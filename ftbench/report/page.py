@@ -61,11 +61,15 @@ def render(results: Path, site: Path) -> Path:
     """Write site/index.html; see `ftbench.report.render`."""
     entries = load(results)
     sections = [_section(table) for table in tables(entries)]
-    html = _environment().get_template("page.html.j2").render(
-        sections=sections,
-        glance=_glance([section.table for section in sections]),
-        facts=_facts(entries, sections),
-        version=__version__,
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            sections=sections,
+            glance=_glance([section.table for section in sections]),
+            facts=_facts(entries, sections),
+            version=__version__,
+        )
     )
     path = site / "index.html"
     try:
