@@ -190,7 +190,7 @@ def title(dice: Dice, latent: dict[str, str]) -> tuple[str, tuple[str, ...]]:
 def description(dice: Dice, latent: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     """A seller's description and the attributes it names; hidden visual attributes seldom."""
     words, named = dice.pick(("our", "this", "the")).split() + [dice.pick(_PUFF)], []
-    clauses = (("occasion", 85, "perfect for"), ("material", 50, "made of"), ("motif", 6, "with"),
+    clauses = (("occasion", 90, "perfect for"), ("material", 65, "made of"), ("motif", 6, "with"),
                ("closure", 6, "with"), ("accessory", 6, "next to"), ("lining", 6, "lining in"))  # fmt: skip
     if dice.chance(50):
         words.append(seller(dice, latent, "kind"))
@@ -207,7 +207,7 @@ def description(dice: Dice, latent: dict[str, str]) -> tuple[str, tuple[str, ...
 def tags(dice: Dice, latent: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     """A seller's tags and the attributes they name."""
     words, named = [], []
-    for attribute, percent in (("material", 60), ("kind", 60), ("colour", 30)):
+    for attribute, percent in (("material", 70), ("kind", 60), ("colour", 30)):
         if dice.chance(percent):
             words.append(seller(dice, latent, attribute))
             named.append(attribute)
@@ -221,6 +221,7 @@ def caption(dice: Dice, latent: dict[str, str], view: str) -> str:
     return {
         "main": "{colour} {pattern} {kind}",
         "back": "{colour} {kind} with {motif} on the back",
+        "crop": "closeup of {motif} on the {colour} back",
         "detail": "closeup of {colour} {pattern} with {closure}",
         "context": "{colour} {kind} next to {accessory}",
         "inside": "inside of {colour} {kind} with {lining} lining",
