@@ -53,8 +53,12 @@ def _plain(value: object) -> str:
 
 
 def method_title(path: Path) -> str:
-    """What a method file calls itself: the first line of its docstring up to a colon, bracket, comma or full stop."""
-    docstring = ast.get_docstring(ast.parse(Path(path).read_bytes())) or Path(path).stem
+    """What a method file calls itself: the beginning of its docstring, or the file's name."""
+    return short_title(ast.get_docstring(ast.parse(Path(path).read_bytes())) or Path(path).stem)
+
+
+def short_title(docstring: str) -> str:
+    """The beginning of a docstring, up to a colon, bracket, comma, full stop or line end; at most 120 characters."""
     return re.split(r":\s|\s\(|,\s|\.\s|\.$|\n", docstring, maxsplit=1)[0].strip()[:120]
 
 

@@ -151,7 +151,7 @@ def test_the_oracle_is_a_ceiling_and_never_ranked(results, html):
     table = tables(load(results))[0]
     assert [row.method for row in table.references] == ["oracle"] and table.references[0].group == ""
     assert table.ceiling.headline.mean > table.rows[0].headline.mean
-    assert "is the ceiling (Oracle, never ranked)" in html
+    assert "is</span> the ceiling (Oracle, never ranked)" in html
 
 
 def test_zero_shot_rows_stand_apart(results):
@@ -313,7 +313,8 @@ def test_the_pareto_front_is_what_nothing_beats():
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(None, "—"), (0, "0"), (0.1349, "0.13"), (38.44, "38.4"), (160, "160"), (1240, "1,240"), (52_100, "52.1k"),
-     (1.2e6, "1.20M"), (7e5, "700k"), (3.5e9, "3.50G"), (9.999, "10.0"), (999.6, "1000")],
+     (1.2e6, "1.20M"), (7e5, "700k"), (3.5e9, "3.50G"), (9.999, "10.0"), (999.6, "1000"),
+     (0.00955, "0.0095")],
 )  # fmt: skip
 def test_numbers_as_shown(value, shown):
     assert words.number(value) == shown
@@ -324,6 +325,7 @@ def test_words():
     assert (words.size(512), words.size(2.04e9), words.size(None)) == ("512 B", "2.04 GB", "—")
     assert (words.measure("ndcg@10"), words.measure("recall@100")) == ("nDCG@10", "recall@100")
     assert (words.p_value(1e-5), words.p_value(0.0412)) == ("< 0.001", "0.041")
+    assert words.spaced("needs_aux_image") == "needs auxiliary image"
     assert words.listed(["a", "b", "c"]) == "a, b and c"
 
 

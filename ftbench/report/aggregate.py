@@ -15,6 +15,7 @@ import numpy as np
 from ftbench import record as records
 from ftbench import scores, stats
 from ftbench.errors import DataError
+from ftbench.provenance import short_title
 
 _SEED = 20250102  # of the permutations behind rank groups; any constant would do
 _ALPHA = 0.05  # family-wise error of "not separable from the best"
@@ -74,7 +75,7 @@ class Row:
 
     @property
     def title(self) -> str:
-        return self.first["method"]["title"]
+        return short_title(self.first["method"]["title"])
 
     @property
     def ranked(self) -> bool:
@@ -313,11 +314,16 @@ def _with_variants(rows: list[Row]) -> list[Row]:
                 continue
             names = sorted({name for setting in settings for name in setting})
             chips += [
-                f"{name}={own[name]}" for name in names
+                f"{name}={_plain(own[name])}" for name in names
                 if name in own and len({canonical(setting.get(name)) for setting in settings}) > 1
             ]  # fmt: skip
         made.append(replace(row, variant=tuple(chips)))
     return made
+
+
+def _plain(value: object) -> object:
+    """A setting without a trailing ".0"."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _with_groups(rows: list[Row], values: Mapping) -> list[Row]:

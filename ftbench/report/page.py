@@ -166,7 +166,8 @@ def _facts(entries: Sequence[Entry], sections: Sequence[Section]) -> dict:
     """What the head and foot of the page say. No clock: the date is that of the newest record."""
     found = [entry.record for entry in entries]
     newest = max((record["date"][:10] for record in found), default="1970-01-01")
-    digest = hashlib.sha256("\n".join(sorted(record["id"] for record in found)).encode()).hexdigest()
+    contents = sorted(record["id"] + (record["run_file"] or {}).get("sha256", "") for record in found)
+    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()
     day = date.fromisoformat(newest)
     data = {(r["data"]["name"], r["data"]["version"], r["data"]["fingerprint"], r["data"]["licence"]) for r in found}
     machines = {r["environment"]["fingerprint"]: r["environment"] for r in found}

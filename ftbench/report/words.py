@@ -1,5 +1,6 @@
 """Numbers and names as a page shows them. Rounding happens here and nowhere else."""
 
+import re
 import textwrap
 
 GAP = "—"
@@ -37,8 +38,10 @@ def number(value: float | None) -> str:
 
 
 def _significant(value: float) -> str:
-    size = abs(value)
-    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+    for least, decimals in ((99.95, 0), (9.995, 1), (0.0995, 2)):
+        if abs(value) >= least:
+            return f"{value:.{decimals}f}"
+    return f"{value:.2g}"
 
 
 def size(value: float | None) -> str:
@@ -68,8 +71,8 @@ def meaning(name: str) -> str:
 
 
 def spaced(name: str) -> str:
-    """needs_auxiliary_image as words."""
-    return name.replace("_", " ").replace("-", " ")
+    """needs_aux_image as words: needs auxiliary image."""
+    return re.sub(r"\baux\b", "auxiliary", name.replace("_", " ").replace("-", " "))
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
