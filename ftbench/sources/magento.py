@@ -1,0 +1,321 @@
+"""Magento 2 catalogue exports: rows of simple and configurable products become items. Must not know any one store.
+
+One CSV row is one product of one store view. Children (`configurable_variations`) merge into their configurable parent;
+a product nobody can see and no parent names is dropped. Image paths are relative to `pub/media/catalog/product`.
+"""
+
+import csv
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ftbench.errors import DataError, several
+from ftbench.items import (
+    Interaction,
+    Item,
+    Judgement,
+    Progress,
+    Queries,
+    Query,
+    SourceInfo,
+    normalize_query,
+    split_of,
+)
+from ftbench.sources.magento_items import Product, build_items, query_id
+
+REQUIRED = ("sku", "product_type", "name", "description", "categories", "base_image")
+MEDIA = ("pub/media/catalog/product", "media/catalog/product", "catalog/product")  # beside an export, first that exists
+SHARES = (0.40, 0.10, 0.50)  # train, valid, test of a small store (DESIGN.md, "Splits and galleries")
+_SYSTEM = {"has_options", "required_options"}  # how the shop works, not what the product is
+_FIELD_LIMIT = 16 * 1024 * 1024  # characters; `configurable_variations` outgrows the csv module's 131,072
+_TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.S)
+_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|\{\{.*?\}\}", re.S | re.I)  # code, and Magento's own directives
+
+
+@dataclass
+class Tally:
+    """What became of the rows: `read` = `kept` + `merged` + `dropped`; `reasons` says why rows were dropped."""
+
+    read: int = 0
+    kept: int = 0
+    merged: int = 0
+    dropped: int = 0
+    reasons: Counter = field(default_factory=Counter)
+
+    def drop(self, reason: str) -> None:
+        """Count one row that is left out."""
+        self.dropped += 1
+        self.reasons[reason] += 1
+
+    def counts(self) -> dict[str, int]:
+        """The four counts by name."""
+        return {"read": self.read, "kept": self.kept, "merged": self.merged, "dropped": self.dropped}
+
+
+def strip_html(text: str) -> str:
+    """Plain text of an HTML fragment: tags and directives out, entities resolved (twice escaped too), single spaces."""
+    for _ in range(2):
+        text = html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+    return re.sub(r"[\s\u2022]+", " ", _TAG.sub(" ", text)).strip()
+
+
+def parse_pairs(text: str) -> dict[str, tuple[str, ...]]:
+    """`key=value,key=value` with `|` between several values of one key; commas inside a value are kept.
+
+    >>> parse_pairs("color=Blue,climate=Cool|Windy,note=red, or so")
+    {'color': ('Blue',), 'climate': ('Cool', 'Windy'), 'note': ('red, or so',)}
+    """
+    pairs = {}
+    for part in re.split(r",(?=\s*\w+=)", text):
+        key, equals, value = part.partition("=")
+        values = (html.unescape(v).strip().strip('"').strip() for v in value.split("|"))
+        if equals and (kept := tuple(dict.fromkeys(v for v in values if v))):
+            pairs[key.strip()] = kept
+    return pairs
+
+
+def category_paths(text: str) -> tuple[tuple[str, ...], ...]:
+    """`Default Category/Men/Tops,Default Category/Sale` as paths of names, the store's root left off."""
+    paths = []
+    for part in text.split(","):
+        names = [html.unescape(n.replace(r"\/", "/")).strip() for n in re.split(r"(?<!\\)/", part)]
+        if len(names) > 1 and all(names):
+            paths.append(tuple(names[1:]))
+    return tuple(dict.fromkeys(paths))
+
+
+def read_rows(path: Path, required: Iterable[str], tally: Tally, problems: list[str]) -> list[tuple[int, dict]]:
+    """A CSV file's rows with their numbers as a spreadsheet shows them (the header is row 1).
+
+    A file that cannot be read as UTF-8 CSV with the required columns is added to `problems`; a row with another number
+    of cells than the header is dropped and counted. Every row read counts in `tally.read`.
+    """
+    rows: list[tuple[int, dict]] = []
+    limit = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            missing = [name for name in required if name not in header]
+            if missing:
+                problems.append(f"{path.name}, row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+                return []
+            for number, cells in enumerate(reader, start=2):
+                if not any(cells):
+                    continue
+                tally.read += 1
+                if len(cells) != len(header):
+                    tally.drop("row with another number of cells than the header")
+                    continue
+                rows.append((number, dict(zip(header, cells, strict=True))))
+    except UnicodeDecodeError:
+        problems.append(f"{path.name}: not UTF-8; export it again as UTF-8 CSV")
+    except csv.Error as problem:
+        problems.append(f"{path.name}: not a readable CSV file ({problem})")
+    except OSError as problem:
+        problems.append(f"{path.name}: cannot be opened ({problem.strerror})")
+    finally:
+        csv.field_size_limit(limit)
+    return rows
+
+
+def image_path(text: str) -> str | None:
+    """A path inside the media folder, forward slashes, no leading one; None for what leaves it or is no file path."""
+    parts = [part for part in text.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    impossible = not parts or ".." in parts or ":" in parts[0] or "\0" in text or max(map(len, parts)) > 255
+    return None if impossible else "/".join(parts)
+
+
+def read_export(files: Iterable[Path], media: Path, tally: Tally) -> list[Product]:
+    """The products of Magento 2 export files, children merged, in file order.
+
+    Raises DataError naming every missing column and every image path outside `media`, with row numbers.
+    """
+    problems: list[str] = []
+    rows: dict[str, dict] = {}
+    images: dict[str, list[str]] = {}
+    for path in files:
+        found = read_rows(path, REQUIRED, tally, problems)
+        default = {row["sku"].strip() for _, row in found if not row.get("store_view_code", "").strip()}
+        for number, row in found:
+            sku, view = row["sku"].strip(), row.get("store_view_code", "").strip()
+            if reason := _odd(row, sku, view, default, rows):
+                tally.drop(reason)
+                continue
+            rows[sku] = row
+            images[sku] = _gallery(row, media, f"{path.name}, row {number}", problems)
+    if problems:
+        raise several("this Magento export cannot be used as it is", problems, DataError)
+    return list(_merge(rows, images, tally))
+
+
+def _odd(row: dict, sku: str, view: str, default: set[str], rows: dict[str, dict]) -> str | None:
+    """Why a row is left out, or None."""
+    if not sku:
+        return "row without a sku"
+    if view and (view != "default" or sku in default):
+        return "row of another store view"
+    if sku in rows:
+        return "row with a sku seen before"
+    if not strip_html(row["name"]):
+        return "product without a name"
+    if row.get("product_online", "1").strip() not in ("", "1"):
+        return "product switched off"
+    return None
+
+
+def _gallery(row: dict, media: Path, place: str, problems: list[str]) -> list[str]:
+    """Image paths of one row, the base image first, without repeats."""
+    paths: dict[str, None] = {}
+    for column in ("base_image", "additional_images"):
+        for text in row.get(column, "").split(","):
+            if not text.strip() or text.strip() == "no_selection":
+                continue
+            path = image_path(text)
+            if path is None or not (media / path).resolve().is_relative_to(media.resolve()):
+                problems.append(f"{place}, column {column}: {text.strip()!r} is no path inside the media folder")
+            else:
+                paths[path] = None
+    return list(paths)
+
+
+def _merge(rows: dict[str, dict], images: dict[str, list[str]], tally: Tally) -> Iterator[Product]:
+    """One product per parent or stand-alone row. A child that two parents name goes to both."""
+    children: dict[str, list[str]] = {}
+    for sku, row in rows.items():
+        if row["product_type"].strip() == "configurable":
+            for variation in row.get("configurable_variations", "").split("|"):
+                child = next(iter(parse_pairs(variation).get("sku", ())), "")
+                if child in rows and child != sku:
+                    children.setdefault(sku, []).append(child)
+                elif child:
+                    tally.reasons["variation that names an absent sku"] += 1
+    merged = {child for skus in children.values() for child in skus} - children.keys()
+    tally.merged += len(merged)
+    for sku, row in rows.items():
+        if sku in merged:
+            continue
+        if row.get("visibility", "").strip() == "Not Visible Individually":
+            tally.drop("product not visible and without a parent")
+            continue
+        tally.kept += 1
+        attributes: dict[str, dict[str, None]] = {}
+        for part in (sku, *children.get(sku, ())):
+            for key, values in parse_pairs(rows[part].get("additional_attributes", "")).items():
+                if key not in _SYSTEM:
+                    attributes.setdefault(key, {}).update(dict.fromkeys(values))
+        description = (strip_html(row.get(column, "")) for column in ("description", "short_description"))
+        yield Product(
+            sku=sku,
+            name=strip_html(row["name"]),
+            description=" ".join(dict.fromkeys(text for text in description if text)),
+            categories=category_paths(row["categories"]),
+            attributes={key: tuple(values) for key, values in attributes.items()},
+            images=tuple(images[sku]),
+            variants=tuple(dict.fromkeys(path for child in children.get(sku, ()) for path in images[child])),
+        )
+
+
+def read_queries(path: Path, splits: Mapping[str, str], tally: Tally) -> Queries:
+    """A person's own `query<TAB>item_id[<TAB>gain]` file (header row; gain 1 where absent) as queries of each split.
+
+    splits: item id -> split. Train queries become interactions with train items, the others judgements. Lines that name
+    an unknown item, or a train query with an item outside train, are dropped and counted. Raises DataError with lines.
+    """
+    problems: list[str] = []
+    texts: dict[str, str] = {}
+    gains: dict[str, dict[str, float]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: not UTF-8; save it again as UTF-8 text") from None
+    for number, line in enumerate(lines, start=1):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if number == 1 and cells[:2] != ["query", "item_id"]:
+            problems.append("line 1: expected the header 'query<TAB>item_id[<TAB>gain]'")
+        if number == 1 or not any(cells):
+            continue
+        tally.read += 1
+        try:
+            text, item_id, gain = cells[0], cells[1], float(cells[2]) if len(cells) > 2 and cells[2] else 1.0
+        except (IndexError, ValueError):
+            problems.append(f"line {number}: expected a query, an item id and a number, got {line!r}")
+            continue
+        key = normalize_query(text)
+        split = split_of("query", key, SHARES)
+        if item_id not in splits:
+            tally.drop("query line that names an absent product")
+        elif not key or not 0 < gain < float("inf"):
+            tally.drop("query line without text or with a gain that is not positive")
+        elif split == "train" and splits[item_id] != "train":
+            tally.drop("train query of a product outside train")
+        else:
+            tally.kept += 1
+            texts.setdefault(key, re.sub(r"\s+", " ", text))
+            gains.setdefault(key, {})[item_id] = gain
+    if problems:
+        raise several(str(path.name), problems, DataError)
+    rows = [
+        (Query(query_id("q", key), texts[key], split_of("query", key, SHARES)), found) for key, found in gains.items()
+    ]
+    return Queries(
+        queries=tuple(query for query, _ in rows),
+        judgements=tuple(
+            Judgement(q.query_id, i, g) for q, found in rows if q.split != "train" for i, g in found.items()
+        ),
+        interactions=tuple(Interaction(q.query_id, i) for q, found in rows if q.split == "train" for i in found),
+    )
+
+
+class Magento:
+    """A shop owner's Magento 2 export: a folder with export CSVs, `pub/media/catalog/product`, and maybe `queries.tsv`.
+
+    hidden: attribute keys kept out of the tags (those that queries are judged by). `dropped` counts what was left
+    out by reason, `rows` what became of the product rows and the query lines.
+    """
+
+    def __init__(self, folder: Path, name: str = "magento", version: str = "magento-v1", hidden: tuple[str, ...] = ()):
+        self.folder, self._hidden = Path(folder), tuple(hidden)
+        self.dropped: dict[str, int] = {}
+        self.rows: dict[str, dict[str, int]] = {}
+        self.info = SourceInfo(
+            name=name,
+            version=version,
+            title=f"Magento 2 catalogue export ({name})",
+            licence="the shop owner's",
+            redistributable=False,
+            description="Products of a Magento 2 shop, read from its catalogue export and its media folder.",
+            photographs=True,
+            disclosures=("At most 8 images per item.", "Images shared by more than 20 products are left out."),
+        )
+        self._items: tuple[Item, ...] | None = None
+        self.files = sorted(self.folder.glob("*.csv"))
+        if not self.files:
+            raise DataError(f"no export found: {folder} holds no .csv file. Give the folder that has one: --source DIR")
+        self.media = next((self.folder / m for m in MEDIA if (self.folder / m).is_dir()), None)
+        if self.media is None:
+            raise DataError(f"no media folder found: {folder} holds none of {', '.join(MEDIA)}. Copy the shop's there.")
+
+    def items(self, progress: Progress) -> Iterator[Item]:
+        """The items in file order. Raises DataError for exports that cannot be used."""
+        if self._items is None:
+            tally = Tally()
+            products = read_export(self.files, self.media, tally)
+            self._items = tuple(build_items(products, self.media, self._hidden, SHARES, tally.reasons, progress))
+            self.dropped, self.rows = dict(tally.reasons), {"products": tally.counts()}
+        yield from self._items
+
+    def queries(self) -> Queries:
+        """The queries of `queries.tsv`; none where that file is absent."""
+        items = tuple(self.items(lambda done, total: None))
+        path = self.folder / "queries.tsv"
+        if not path.is_file():
+            return Queries()
+        tally = Tally()
+        found = read_queries(path, {item.item_id: item.split for item in items}, tally)
+        self.rows = self.rows | {"queries": tally.counts()}
+        self.dropped = self.dropped | dict(tally.reasons)
+        return found
