@@ -180,7 +180,8 @@ def pretrain(
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", min=1)] = 2000,
 ) -> None:
     """Train the foundation weights of `tiny` on single captioned drawings."""
-    from ftbench import console, pretrain as training
+    from ftbench import console
+    from ftbench import pretrain as training
 
     with console.progress_bars() as progress:
         print(training.pretrain(encoder, out, steps, progress("Pretraining")))

@@ -1,4 +1,4 @@
-"""Prepared catalogues on disk: Arrow files written through `datasets`, memory-mapped, with a manifest and a fingerprint.
+"""Prepared catalogues on disk: Arrow files through `datasets`, memory-mapped, with a manifest and a fingerprint.
 
 Must not know methods, encoders or tasks. A catalogue is written into a temporary folder and renamed when it is whole,
 so an interrupted `prepare` leaves nothing that looks prepared.
@@ -9,14 +9,15 @@ import json
 import os
 import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from ftbench.assets import Assets, ImageTable
 from ftbench.errors import DataError
-from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes, png_pixels
+from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
 from ftbench.items import SPLITS, Interaction, Item, Judgement, Progress, Queries, Query, Source, SourceInfo, View
 
 MANIFEST_SCHEMA = 1
@@ -183,7 +184,8 @@ class _Writer:
                 )
         rows = {
             "queries": [
-                asdict(query) | {"slices": list(query.slices), "attributes": json.dumps(dict(query.attributes), sort_keys=True)}
+                asdict(query)
+                | {"slices": list(query.slices), "attributes": json.dumps(dict(query.attributes), sort_keys=True)}
                 for query in queries.queries
             ],
             "judgements": [asdict(judgement) for judgement in queries.judgements],
@@ -270,51 +272,6 @@ def open_catalogue(name: str, cache: Path | None = None, verify: bool = True) ->
     return Catalogue(folder, manifest)
 
 
-@dataclass(frozen=True)
-class Assets:
-    """The images and texts of a catalogue, by id, with what is known of each. Pixels stay on disk until asked for."""
-
-    texts: tuple[str, ...]
-    image_sha256: tuple[str, ...]
-    image_phash: tuple[str, ...]
-    text_sha256: tuple[str, ...]
-    image_names: tuple[str, ...]
-    text_names: tuple[str, ...]
-    image_probe: np.ndarray  # (images,) bool
-    image_reveals: tuple[tuple[str, ...], ...]
-    text_reveals: tuple[tuple[str, ...], ...]
-    _images: object = None
-
-    def pixels(self, ids: np.ndarray) -> list[np.ndarray]:
-        """Decoded images, each uint8 (h, w, 3); raw ones are views of the memory map: do not write to them."""
-        return [self._images.decode(int(i)) for i in ids]
-
-
-class _ImageTable:
-    """Random access to the memory-mapped image column."""
-
-    def __init__(self, table):
-        column = table.column("data")
-        self._encoding = table.column("encoding").to_pylist()
-        self._size = np.stack([table.column("height").to_numpy(), table.column("width").to_numpy()], axis=1)
-        self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
-        self._chunks = []
-        for chunk in column.chunks:
-            _, offsets, data = chunk.buffers()
-            first = chunk.offset
-            offsets = np.frombuffer(offsets, dtype=np.int64)[first : first + len(chunk) + 1]
-            self._chunks.append((offsets, np.frombuffer(data, dtype=np.uint8) if data else np.empty(0, np.uint8)))
-
-    def decode(self, i: int) -> np.ndarray:
-        chunk = int(np.searchsorted(self._starts, i, side="right")) - 1
-        offsets, data = self._chunks[chunk]
-        j = i - self._starts[chunk]
-        raw = data[offsets[j] : offsets[j + 1]]
-        if self._encoding[i] == "raw":
-            return raw.reshape(*self._size[i], 3)
-        return png_pixels(raw.tobytes())
-
-
 class Catalogue:
     """A prepared data set. Items are numbered 0..n-1 in the source's order; assets likewise."""
 
@@ -359,7 +316,10 @@ class Catalogue:
         """Item numbers (n,) int64 of a split, or of all of them for "all". Raises DataError where there are none."""
         chosen = np.array([i for i, s in enumerate(self._items["split"]) if split in ("all", s)], dtype=np.int64)
         if not len(chosen):
-            raise DataError(f"{self.name}: the split {split!r} has no items; expected at least one. See: ftbench data verify {self.name}")  # noqa: E501  # fmt: skip
+            raise DataError(
+                f"{self.name}: the split {split!r} has no items; expected at least one. "
+                f"See: ftbench data verify {self.name}"
+            )
         return chosen
 
     def view_ids(self, kind: str) -> np.ndarray:
@@ -387,7 +347,7 @@ class Catalogue:
             image_probe=np.array(column(images, "probe"), dtype=bool),
             image_reveals=tuple(map(tuple, column(images, "reveals"))),
             text_reveals=tuple(map(tuple, column(texts, "reveals"))),
-            _images=_ImageTable(images),
+            _images=ImageTable(images),
         )
 
     def queries(self, split: str) -> list[Query]:

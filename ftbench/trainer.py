@@ -11,12 +11,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
+from ftbench.assets import Assets
 from ftbench.encoders.base import Encoder, Inputs, TwoTowers
 from ftbench.errors import RunError
 from ftbench.items import Judgement, Progress
-from ftbench.store import Assets
 from ftbench.views import Views
 
 TRAINING_PASS, FORWARD_PASS = 3, 1  # forward-equivalents: a backward pass costs about two forward passes
@@ -31,13 +30,15 @@ class TrainerConfig:
     steps: int = 300  # the budget of the equal-steps board, and of locked towers, which spend no encoder passes
     batch_size: int = 128  # items
     learning_rate: float = 1e-3  # AdamW, peak; chosen on studio's validation split with single_view_clip
+    image_rate: float = 0.1  # of learning_rate, for the image tower: its foundation needs less change than the words
     weight_decay: float = 0.01  # AdamW; matrices only
     warmup: float = 0.05  # share of the budget with a rising rate; a cosine to zero follows
     threads: int = 1  # of torch and BLAS; part of the id: sums in another order give other bits. One: no idle waiting
 
     def problems(self) -> list[str]:
         """What is wrong with these settings, all of it."""
-        bounds = {"budget": 0, "steps": 0, "batch_size": 2, "learning_rate": 0, "weight_decay": 0, "threads": 1}
+        bounds = {"budget": 0, "steps": 0, "batch_size": 2, "learning_rate": 0, "image_rate": 0,
+                  "weight_decay": 0, "threads": 1}
         found = [f"{k} is {getattr(self, k)}, expected at least {least}" for k, least in bounds.items()
                  if not getattr(self, k) >= least]  # fmt: skip
         return found + ([] if 0 <= self.warmup < 1 else [f"warmup is {self.warmup}, expected a share in [0, 1)"])
@@ -203,7 +204,7 @@ class Trainer:
             spent = done
             rate = self.config.learning_rate * schedule(done / limit, self.config.warmup)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             batch = next(batches)
             loss = program.loss(batch, towers, generator)
             optimiser.zero_grad(set_to_none=True)
@@ -236,10 +237,17 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + np.cos(np.pi * (done - warmup) / (1 - warmup)))
 
 
-def _optimiser(model: nn.Module, config: TrainerConfig) -> torch.optim.Optimizer:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    matrices, rest = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def _optimiser(model: TwoTowers, config: TrainerConfig) -> torch.optim.Optimizer:
+    image = {id(p) for p in model.image_parameters()}
+    groups = []
+    for factor, inside in ((config.image_rate, True), (1.0, False)):
+        trained = [p for p in model.parameters() if p.requires_grad and (id(p) in image) == inside]
+        for parameters, decay in (
+            ([p for p in trained if p.ndim > 1], config.weight_decay),
+            ([p for p in trained if p.ndim <= 1], 0.0),
+        ):
+            if parameters:
+                groups.append({"params": parameters, "weight_decay": decay, "factor": factor})
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ftbench.assets import Assets
 from ftbench.items import unit_hash
-from ftbench.store import Assets, Catalogue
+from ftbench.store import Catalogue
 
 _NEAR_DUPLICATE_BITS = 3  # of 64 (difference hash): recompressed or rescaled copies differ in 0-3 bits
 

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ftbench.assets import Assets
 from ftbench.encoders.cache import cached_features
 from ftbench.errors import FtbenchError, unknown
 from ftbench.items import Progress
-from ftbench.store import Assets
 
 ENCODERS = {
     "tiny": "0.5M parameters, 48 px, for studio; foundation weights in the package (ftbench pretrain tiny)",
@@ -50,6 +50,10 @@ class TwoTowers(nn.Module):
 
     def text(self, inputs: torch.Tensor) -> torch.Tensor:
         return F.normalize(self._text(self.model, inputs).float(), dim=-1)
+
+    def image_parameters(self) -> list[nn.Parameter]:
+        """The image tower's parameters, where the towers are trained; none of a locked model's projections."""
+        return list(self.model.visual.parameters()) if hasattr(self.model, "visual") else []
 
     @property
     def logit_scale(self) -> torch.Tensor:

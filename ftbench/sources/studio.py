@@ -13,8 +13,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ftbench.errors import FtbenchError
-from ftbench.items import SPLITS, Interaction, Item, Judgement, Progress, Queries, Query, SourceInfo, View
-from ftbench.items import normalize_query, split_of
+from ftbench.items import (
+    SPLITS,
+    Interaction,
+    Item,
+    Judgement,
+    Progress,
+    Queries,
+    Query,
+    SourceInfo,
+    View,
+    normalize_query,
+    split_of,
+)
 from ftbench.sources import studio_words as words
 from ftbench.sources.studio_draw import draw
 from ftbench.sources.studio_words import HELD_OUT, HIDDEN_IMAGE, HIDDEN_TEXT, PRIMARY, WORDS, Dice
