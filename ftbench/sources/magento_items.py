@@ -55,10 +55,11 @@ def leaf(product: Product) -> str:
 def words(text: str) -> str:
     """A text as lower-case words between single spaces, to look words up in: trade marks and punctuation out.
 
-    >>> words("LumaTech™ V-neck Tee")
-    ' lumatech v neck tee '
+    >>> words("LumaTech™ V-neck Tee, black/red, 1/4 zip")
+    ' lumatech v neck tee black red 1/4 zip '
     """
-    return " " + re.sub(r"[^\w¼½/]+", " ", text.lower().replace("™", "").replace("®", "")).strip() + " "
+    text = re.sub(r"[^\w¼½/]+", " ", text.lower().replace("™", "").replace("®", ""))
+    return " " + " ".join(re.sub(r"(?<!\d)/|/(?!\d)", " ", text).split()) + " "
 
 
 def tags(product: Product, hidden: Sequence[str]) -> str:

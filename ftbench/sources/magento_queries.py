@@ -91,10 +91,10 @@ FORMS = {  # other words by which a text says a value, in the form that `words` 
 }  # fmt: skip
 TOPICS = (  # how words begin that tell a searcher something: products, uses, weather, features
     "jacket hood sweat pullover shirt tee tank top bra pant legging capri shorts bag backpack duff tote watch band "
-    "ball rope bottle strap grip layer fleece gym yoga run jog hik camp bik rid ski walk work exercis train rac travel trip "
-    "school class game sport tennis football softball crossfit pajama warm cold cool rain snow wind winter summer dry "
-    "wet hot waterproof pocket zip sleeve waist button fabric material color light soft stretch neck seam lining wrist "
-    "mesh snug chaf"
+    "ball rope bottle strap grip layer fleece gym yoga run jog hik camp bik rid ski walk work exercis train rac travel "
+    "trip school class game sport tennis football softball crossfit pajama warm cold cool rain snow wind winter summer "
+    "dry wet hot waterproof pocket zip sleeve waist button fabric material color light soft stretch neck seam lining "
+    "wrist mesh snug chaf"
 ).split()  # fmt: skip
 
 
