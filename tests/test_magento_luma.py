@@ -18,6 +18,7 @@ from ftbench.sources.magento_queries import (
     MOST_RELEVANT,
     PER_ANSWER,
     PER_TYPE,
+    VISIBLE_STYLES,
     Relevance,
     Review,
     attribute_slices,
@@ -170,6 +171,15 @@ def test_luma_counts(luma):
     assert min(slices["in_text"], slices["photo_only"]) >= 50
 
 
+def test_luma_kinds_and_materials_as_a_shopper_means_them(luma):
+    kinds = {item.item_id: item.attributes["kind"] for item in luma[1]}
+    assert Counter(kinds.values())["bra"] == 5 and kinds["WB01"] == "bra" and kinds["WT01"] == kinds["MT01"] == "tank"
+    materials = [set(item.attributes.get("material", "").split("|")) for item in luma[1]]
+    assert sum("organic cotton" in found for found in materials) == 41
+    assert all("cotton" in found for found in materials if "organic cotton" in found)
+    assert all(item.attributes["gender"] in ("men", "women") for item in luma[1] if not item.item_id.startswith("24-"))
+
+
 def test_luma_names_56_absent_products(luma):
     source, items, _ = luma
     with open(source.folder / magento_luma._REVIEWS, newline="", encoding="utf-8") as file:
@@ -217,6 +227,13 @@ def test_luma_view_names_hold_no_colour(luma):
     assert wrong == magento_luma.WRONG_PHOTOGRAPHS
 
 
+def told_by(item, value):
+    """Whether the item's texts have one of a value's forms, found another way than the source finds it."""
+    text = " ".join(words(t) for t in texts(item).values())
+    plain = words(value).strip()
+    return any(re.search(rf"\b{re.escape(form)}\b", text) for form in (plain, plain + "s", *FORMS.get(value, ())))
+
+
 def test_luma_attribute_queries_are_exact_and_not_too_many(luma):
     _, items, queries = luma
     gains = {}
@@ -234,16 +251,19 @@ def test_luma_attribute_queries_are_exact_and_not_too_many(luma):
         if query.split != "train":
             near = {item_id for item_id, count in met.items() if count == size - 1 and size >= 3}
             assert gains[query.query_id] == dict.fromkeys(full, 3.0) | dict.fromkeys(near, 1.0)
-        in_text = any(
-            all(
-                any(re.search(rf"\b{re.escape(form)}\b", " ".join(words(t) for t in texts(item).values()))
-                    for form in (words(v).strip(), words(v).strip() + "s", *FORMS.get(v, ())))
-                for name, v in query.attributes.items() if name != "kind"
-            )
-            for item in items if item.item_id in full
-        )  # fmt: skip
-        assert in_text == ("in_text" in query.slices)
-        assert not {"in_text", "photo_only"} <= set(query.slices)
+        for item in items:  # whoever is not relevant states a value that differs
+            unlike = [n for n, v in query.attributes.items() if v not in item.attributes.get(n, v).split("|")]
+            assert item.item_id in full or unlike
+        told = {
+            i.item_id: {v: told_by(i, v) for n, v in query.attributes.items() if n != "kind"}
+            for i in items
+            if i.item_id in full
+        }
+        in_text = any(all(told[item_id].values()) for item_id in full)
+        seen = [v for n, v in query.attributes.items() if n in ("color", "pattern") or v in VISIBLE_STYLES]
+        photo_only = any(not any(told[item_id][v] for item_id in full) for v in seen)
+        holds = {"attributes": True, "in_text": in_text, "photo_only": photo_only}
+        assert set(query.slices) == {name for name, true in holds.items() if true}
         answers[frozenset(full)] += 1
     assert max(answers.values()) <= PER_ANSWER
     assert max(Counter(tuple(query.attributes) for query in asked).values()) <= PER_TYPE
