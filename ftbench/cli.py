@@ -177,7 +177,7 @@ def data_sheet(
 def pretrain(
     encoder: Annotated[str, typer.Argument(help="Only `tiny` has weights of our own.", metavar="tiny")],
     out: Annotated[Path | None, typer.Option("--out", help="Weights file. Default: in the package.")] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", min=1)] = 2000,
+    steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", min=1)] = 1500,
 ) -> None:
     """Train the foundation weights of `tiny` on single captioned drawings."""
     from ftbench import console

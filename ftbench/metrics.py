@@ -7,7 +7,8 @@ trec_eval: gains are linear in nDCG, and recall and ap divide by the number of r
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
+from functools import cache
+from math import comb, log2
 
 import numpy as np
 
@@ -56,6 +57,12 @@ def evaluate(ranking: Ranking, names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: flat.value(parse(name)) for name in names}
 
 
+@cache
+def discounts(k: int) -> np.ndarray:
+    """1 / log2(rank + 1) for ranks 1 to k, (k,) float64; from the C library, since numpy's differs between processors."""
+    return np.array([1 / log2(rank + 1) for rank in range(1, k + 1)])
+
+
 class _Flat:
     """A ranking's columns with what several measures share."""
 
@@ -101,12 +108,12 @@ class _Flat:
         if k > ranking.depth:
             raise FtbenchError(f"ndcg@{k} needs ranks to {k}, the run keeps {ranking.depth}. Run with --depth {k}.")
         inside = (ranking.rank <= k) & (ranking.gain > 0)
-        top = self._sum(self.owner[inside], ranking.gain[inside] / np.log2(ranking.rank[inside] + 1.0))
+        top = self._sum(self.owner[inside], ranking.gain[inside] * discounts(k)[ranking.rank[inside] - 1])
         return np.where(np.isnan(self.relevant), np.nan, top / np.where(self._ideal(k) > 0, self._ideal(k), 1))
 
     def _ideal(self, k: int) -> np.ndarray:
         first = self.ideal_place < k
-        return self._sum(self.ideal_owner[first], self.ranking.ideal[first] / np.log2(self.ideal_place[first] + 2.0))
+        return self._sum(self.ideal_owner[first], self.ranking.ideal[first] * discounts(k)[self.ideal_place[first]])
 
 
 def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -160,7 +167,7 @@ def _groups(ranking: Ranking, query: int) -> list[_Group]:
 
 def _ndcg_band(group: _Group, k: int) -> tuple[float, float, float]:
     ranks = np.arange(group.first, min(group.first + group.size, k + 1))
-    discount = 1 / np.log2(ranks + 1.0)
+    discount = discounts(k)[ranks - 1]
     held = np.zeros(group.size)
     held[: len(group.gains)] = group.gains
     worst, best = held[::-1][: len(ranks)], held[: len(ranks)]

@@ -1,6 +1,5 @@
 """A run from its request to its record: the steps of the design, in order. Must not know the page or the terminal."""
 
-import inspect
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -352,7 +351,7 @@ def _draft(planned: _Plan) -> dict:
                  "licence": catalogue.info.licence, "redistributable": catalogue.info.redistributable,
                  "counts": manifest["counts"],
                  "coverage": {"broken_images": len(manifest["broken"]), "dropped": manifest["dropped"]}},
-        "method": {"name": method.name, "title": (inspect.getdoc(inspect.getmodule(type(method))) or "").split("\n")[0],
+        "method": {"name": method.name, "title": provenance.method_title(method.path),
                    "config": asdict(method.config), "sha256": provenance.source_sha256(method.path),
                    "ranked": method.ranked, "trained": method.trained},
         "track": planned.track,
@@ -362,7 +361,7 @@ def _draft(planned: _Plan) -> dict:
         "seed": planned.request.seed,
         "precision": "float32",
         "numerics": NUMERICS,
-        "environment": provenance.environment(),
+        "environment": provenance.environment(planned.config.threads, _device(planned.request.device).type),
         "git": provenance.git_state(),
     }  # fmt: skip
 

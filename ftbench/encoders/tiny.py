@@ -7,9 +7,9 @@ import re
 from importlib.resources import files
 
 WEIGHTS = "tiny.safetensors"
-CONTEXT = 24  # tokens with start and end: the longest studio text has 20 words
+CONTEXT = 21  # tokens with start and end: the longest studio text has 19 words
 IMAGE_SIZE = 48
-EMBED_DIM = 64
+WIDTH = 96  # of the text tower and of the vectors
 _UNKNOWN_BUCKETS = 32  # words outside the vocabulary share these ids by hash
 
 
@@ -46,11 +46,11 @@ def vocabulary() -> list[str]:
 
 
 def architecture(vocabulary_size: int):
-    """A fresh open_clip.CLIP: ResNet (1,1,1,1) of width 8, text transformer of width 64 with 2 layers."""
+    """A fresh open_clip.CLIP: ResNet (1,1,1,1) of width 8, text transformer of width 96 with 1 layer."""
     from open_clip.model import CLIP
 
     return CLIP(
-        embed_dim=EMBED_DIM,
+        embed_dim=WIDTH,
         vision_cfg={"image_size": IMAGE_SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64},
-        text_cfg={"context_length": CONTEXT, "vocab_size": vocabulary_size, "width": 64, "heads": 2, "layers": 2},
+        text_cfg={"context_length": CONTEXT, "vocab_size": vocabulary_size, "width": WIDTH, "heads": 2, "layers": 1},
     )

@@ -344,7 +344,7 @@ def draw(view: str, latent: dict[str, str], dice: Dice) -> np.ndarray:
         _accessory(canvas, latent["accessory"], _jitter(dice, 70 if left else 26, 66, 48, 4))
     elif view == "inside":
         canvas.fill(shape, _jitter(dice, 48, 48, 90, 3), RGB[colour])
-        canvas.fill(((("oval", 50, 50, 40, 36),), ()), _jitter(dice, 48, 52, 80, 4), _lining(latent["lining"]))
+        canvas.fill(((("oval", 50, 50, 40, 36),), ()), _jitter(dice, 48, 52, 66, 4), _lining(latent["lining"]))
     else:  # card: a care label or size chart, the same for every product but for its lines
         canvas.paint(_rect(14, 8, 86, 92), Place(0, 0, 96), _WHITE)
         for y in range(16, 88, 9):
