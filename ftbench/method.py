@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ftbench.encoders.base import Encoder
 from ftbench.errors import FtbenchError, several, unknown
 from ftbench.items import Progress
-from ftbench.losses import symmetric_info_nce
+from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.trainer import Batch, Towers, Trained, Trainer, TrainingSet
 from ftbench.views import Views, view_weights
 
@@ -139,13 +139,18 @@ class TwoTower(Method):
     def objective(self, batch: Batch, towers: Towers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The loss of a batch from its items' image side and text side, each (b, d), of any length.
 
-        Without queries: symmetric InfoNCE between the sides. With queries: symmetric InfoNCE between queries and item
-        vectors, plus `alignment_weight` of the former.
+        Without queries: symmetric InfoNCE between the sides. With queries: InfoNCE from queries to item vectors, plus
+        `alignment_weight` of the former.
         """
         if batch.queries is None:
             return self.alignment(towers, image, text)
         items = item_vector(image, text, F.normalize)
-        loss = symmetric_info_nce(towers.queries(batch.queries), items, towers.scale, batch.same)
+        queries = towers.queries(batch.queries.reshape(-1)).view(*batch.queries.shape, -1)  # (b * k, d) -> (b, k, d)
+        terms = [
+            info_nce(towers.scale * queries[:, k] @ items.T, batch.same[:, k].to(items.device))
+            for k in range(batch.queries.shape[1])
+        ]
+        loss = torch.stack(terms).mean()
         if self.config.alignment_weight:
             loss = loss + self.config.alignment_weight * self.alignment(towers, image, text)
         return loss

@@ -57,17 +57,17 @@ def test_equal_steps_board_gives_every_method_the_same_steps(name, encoder, toy)
 
 
 def test_passes_per_item(encoder, toy):
-    """Single view: one image, one title, one query. Factorized: one more of each kind where the item has one."""
+    """Single view: one image, one title, four queries. Factorized: one more of each kind where the item has one."""
     meter = fitted("single_view_clip", encoder, toy, board="equal-steps", steps=3)[1].meter
-    assert meter.image_passes == meter.training_items and meter.text_passes == 2 * meter.training_items
+    assert meter.image_passes == meter.training_items and meter.text_passes == 5 * meter.training_items
     meter = fitted("factorized_transport", encoder, toy, board="equal-steps", steps=3)[1].meter
     assert meter.training_items < meter.image_passes <= 2 * meter.training_items
-    assert 2 * meter.training_items < meter.text_passes <= 3 * meter.training_items
+    assert 5 * meter.training_items < meter.text_passes <= 6 * meter.training_items
 
 
 def test_flops_of_a_step_by_hand(encoder, toy):
     trained = fitted("single_view_clip", encoder, toy, board="equal-steps", steps=1)[1]
-    assert trained.meter.flops == 3 * 8 * (encoder.image_flops + 2 * encoder.text_flops)
+    assert trained.meter.flops == 3 * 8 * (encoder.image_flops + 5 * encoder.text_flops)
 
 
 def test_the_warm_up_of_the_bank_is_paid(encoder, toy):
@@ -92,7 +92,7 @@ def test_zero_shot_is_the_initial_model(encoder, toy):
 
 def test_data_order_is_the_seed_s_alone(toy):
     train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
-    first, again, other = (batches_of(train, 8, seed) for seed in (0, 0, 1))
+    first, again, other = (batches_of(train, TrainerConfig(batch_size=8), seed) for seed in (0, 0, 1))
     for _ in range(5):
         a, b, c = next(first), next(again), next(other)
         np.testing.assert_array_equal(a.items, b.items)
@@ -102,18 +102,48 @@ def test_data_order_is_the_seed_s_alone(toy):
 
 def test_an_epoch_holds_every_item_once(toy):
     train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
-    batches = batches_of(train, 8, 3)
+    batches = batches_of(train, TrainerConfig(batch_size=8), 3)
     seen = np.concatenate([next(batches).items for _ in range(3)])
     assert sorted(seen) == list(range(20))
 
 
 def test_batches_mark_pairs_with_the_same_query(toy):
     train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
-    same = replace(train, query_texts=("one",) * 10 + train.query_texts[10:])
-    batch = next(batches_of(same, 20, 0))
-    for i, query in enumerate(batch.queries):
-        for j, other in enumerate(batch.queries):
-            assert bool(batch.same[i, j]) == (same.query_texts[query] == same.query_texts[other])
+    pairs = np.concatenate([train.interactions, train.interactions[::-1] + [0, 0], [[0, 5], [3, 7]]])
+    same = replace(train, query_texts=("one",) * 4 + train.query_texts[4:], interactions=pairs)
+    batch = next(batches_of(same, TrainerConfig(batch_size=20, queries_per_item=3), 0))
+    assert batch.queries.shape == (20, 3) and batch.same.shape == (20, 3, 20)
+    texts = [[same.query_texts[q] for q in row] for row in batch.queries]
+    for i, row in enumerate(texts):
+        for k, text in enumerate(row):
+            for j, other in enumerate(texts):
+                assert bool(batch.same[i, k, j]) == (text in other)
+
+
+def test_query_loss_against_a_naive_loop(encoder, toy):
+    """The loss of queries is the mean over them of -log softmax over the batch's items, same-text items left out."""
+    from ftbench.trainer import Batch
+
+    rng = torch.Generator().manual_seed(0)
+    items, queries = torch.randn(4, 8, generator=rng), torch.randn(4, 2, 8, generator=rng)
+    same = torch.eye(4, dtype=torch.bool)[:, None].repeat(1, 2, 1)
+    same[0, 1, 2] = True
+
+    class Given:
+        scale = torch.tensor(3.0)
+
+        def queries(self, ids):
+            return queries.reshape(-1, 8)
+
+    method = load_method("single_view_clip", {"alignment_weight": "0"})
+    loss = method.objective(Batch(np.arange(4), np.zeros((4, 2), int), same), Given(), items, torch.zeros(4, 8))
+    vectors, total = items / items.norm(dim=1, keepdim=True), 0.0
+    for i in range(4):
+        for k in range(2):
+            scores = [3.0 * float(queries[i, k] @ vectors[j]) for j in range(4)]
+            rivals = [s for j, s in enumerate(scores) if j == i or not (i == 0 and k == 1 and j == 2)]
+            total += np.log(sum(np.exp(s) for s in rivals)) - scores[i]
+    assert float(loss) == pytest.approx(total / 8, rel=1e-5)
 
 
 def test_schedule_rises_then_falls_to_zero():

@@ -55,6 +55,10 @@ class TwoTowers(nn.Module):
         """The image tower's parameters, where the towers are trained; none of a locked model's projections."""
         return list(self.model.visual.parameters()) if hasattr(self.model, "visual") else []
 
+    def word_parameters(self) -> list[nn.Parameter]:
+        """The word embeddings, where the text tower is open_clip's own and trained."""
+        return [p for name, p in self.model.named_parameters() if name.endswith("token_embedding.weight")]
+
     @property
     def logit_scale(self) -> torch.Tensor:
         """Temperature of InfoNCE as exp of a learned scalar, at most 100 (as in CLIP, Radford et al. 2021)."""

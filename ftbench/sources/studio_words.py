@@ -165,8 +165,10 @@ def seller(dice: Dice, latent: dict[str, str], attribute: str) -> str:
 
 
 def buyer(dice: Dice, attribute: str, value: str) -> str:
-    """A buyer's word for a value."""
-    return dice.pick(WORDS[attribute][value][1])
+    """A buyer's word for a value: four times in five one that sellers use too, where there is one."""
+    sellers, buyers = WORDS[attribute][value]
+    shared = [word for word in buyers if word in sellers]
+    return dice.pick(shared) if shared and dice.chance(80) else dice.pick(buyers)
 
 
 def title(dice: Dice, latent: dict[str, str]) -> tuple[str, tuple[str, ...]]:
