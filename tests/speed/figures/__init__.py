@@ -1,0 +1,33 @@
+"""How a speed script states a figure: what was measured, its bound, PASS or FAIL; on a FAIL its exit code is 1.
+
+A folder, so that `make speed`, which runs each script beside it, does not take it for one.
+"""
+
+import sys
+
+
+class Figures:
+    """Figures of one script, printed as they come."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def say(self, text: str) -> None:
+        """A figure without a bound, or what it was measured on."""
+        print(f"     {text}", flush=True)
+
+    def least(self, name: str, value: float, bound: float, unit: str = "") -> None:
+        """A figure that must be at least its bound."""
+        self._judge(name, value, bound, unit, value >= bound, "at least")
+
+    def most(self, name: str, value: float, bound: float, unit: str = "") -> None:
+        """A figure that must be at most its bound."""
+        self._judge(name, value, bound, unit, value <= bound, "at most")
+
+    def _judge(self, name: str, value: float, bound: float, unit: str, good: bool, word: str) -> None:
+        self.failed |= not good
+        print(f"{'PASS' if good else 'FAIL'} {name}: {value:.3g}{unit}, {word} {bound:g}{unit}", flush=True)
+
+    def end(self) -> None:
+        """Leave the script: exit code 1 if any figure missed its bound."""
+        sys.exit(1 if self.failed else 0)
