@@ -1,7 +1,8 @@
 """Time of all measures on 10,000 queries x top 1,000: ftbench on one thread against ranx on two, and the same numbers.
 
-Both start from what they hold in memory: ftbench a Ranking of arrays, ranx its Qrels and Run. Another size for a
-quick look: python tests/speed/measures.py --queries 500
+Both start from what they hold in memory: ftbench a Ranking of arrays, ranx its Qrels and Run. Not the same work: a
+Ranking's gains already stand beside its ranks (search.rank puts them there), ranx looks up every judgement each time.
+Another size for a quick look: python tests/speed/measures.py --queries 500
 """
 
 import argparse
