@@ -21,7 +21,7 @@ from ftbench.errors import FtbenchError, unknown
 from ftbench.items import Progress
 
 ENCODERS = {
-    "tiny": "0.5M parameters, 48 px, for studio; foundation weights in the package (ftbench pretrain tiny)",
+    "tiny": "0.4M parameters, 48 px, for studio; foundation weights in the package (ftbench pretrain tiny)",
     "lite": "EfficientNet-Lite2 and MiniLM-L6, locked, with trained projections; needs ftbench[lite]",
     "MODEL/PRETRAINED": "any open_clip model by name, such as ViT-B-32/laion2b_s34b_b79k (downloads its weights)",
     "MODEL/FILE.pt": "an open_clip model with the weights of a local checkpoint file",
