@@ -62,7 +62,9 @@ class PairScores:
             self._bands[name] = (worst, best)
         worst, best = self._bands[name]
         known = [q for q in self.keep if not np.isnan(worst[q])]
-        return math.fsum(worst[known]) / len(known), math.fsum(best[known]) / len(known)
+        # summed in another order than the ideal, a perfect order may exceed 1 by a rounding
+        worst, best = (min(1.0, math.fsum(band[known]) / len(known)) for band in (worst, best))
+        return worst, best
 
     @cached_property
     def n_skipped(self) -> int:

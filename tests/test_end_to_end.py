@@ -208,7 +208,7 @@ def test_a_method_file_of_one_s_own(session, tmp_path):
         "        return np.tile(np.array(lengths, dtype=np.float32), (len(probes), 1))\n"
     )
     found = runner.run(untrained(str(file)), session).record
-    assert found["method"]["name"] == "shortest" and found["method"]["title"] == "Shortest title first."
+    assert found["method"]["name"] == "shortest" and found["method"]["title"] == "Shortest title first"
     assert found["scores"]["ndcg@10"]["tie_low"] <= found["scores"]["ndcg@10"]["mean"]
 
 
