@@ -47,8 +47,8 @@ def randomization_test(differences: np.ndarray, generator: np.random.Generator, 
     for start in range(0, permutations, _CHUNK):
         count = min(_CHUNK, permutations - start)
         bits = np.frombuffer(generator.bytes(count * width), dtype=np.uint8).reshape(count, width)
-        positive = np.unpackbits(bits, axis=1, count=len(scaled)).astype(np.float32) @ scaled.astype(np.float32)
-        extreme += int((np.abs(2 * positive.astype(np.float64) - scaled.sum()) >= observed).sum())
+        positive = np.unpackbits(bits, axis=1, count=len(scaled)).astype(np.float64) @ scaled  # (c, q) @ (q,) -> (c,)
+        extreme += int((np.abs(2 * positive - scaled.sum()) >= observed).sum())
     return (1 + extreme) / (1 + permutations)
 
 
