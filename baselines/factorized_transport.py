@@ -21,7 +21,7 @@ from ftbench.views import view_weights
 class Method(method.TwoTower):
     @dataclass(frozen=True)
     class Config:
-        primary_share: float = 0.25  # a_0 and b_0 in training; chosen on studio's validation split
+        primary_share: float = 0.25  # a_0 and b_0 in training; from a pilot on studio's validation split, not swept yet
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss; as single_view_clip
         loss: Literal["fused", "blocks"] = "fused"  # form of the image-text loss
         inference: Literal["uniform", "matched"] = "uniform"  # view weights of the item vector

@@ -23,7 +23,7 @@ _WARM_UP_BATCH = 1024  # views encoded at a time
 class Method(method.TwoTower):
     @dataclass(frozen=True)
     class Config:
-        primary_share: float = 0.25  # a_0 and b_0 in training; chosen on studio's validation split
+        primary_share: float = 0.25  # a_0 and b_0 in training; from a pilot on studio's validation split, not swept yet
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss; as single_view_clip
         gradient: Literal["share", "weight"] = "share"  # the sampled view's gradient: of its whole share, or its weight
         inference: Literal["uniform", "matched"] = "uniform"  # view weights of the item vector

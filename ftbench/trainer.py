@@ -30,7 +30,7 @@ class TrainerConfig:
     steps: int = 300  # the budget of the equal-steps board, and of locked towers, which spend no encoder passes
     batch_size: int = 64  # items
     queries_per_item: int = 4  # queries of an item in a batch: its views are encoded once for all of them
-    learning_rate: float = 3e-3  # AdamW, peak; this and the next two were chosen on studio's validation split
+    learning_rate: float = 3e-3  # AdamW, peak; this and the next two come from a pilot on studio's validation split
     image_rate: float = 0.3  # of learning_rate, for the image tower: its foundation needs less change than the words
     word_rate: float = 3.0  # of learning_rate, for word embeddings: each is seen in few batches
     weight_decay: float = 0.01  # AdamW; matrices only
