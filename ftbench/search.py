@@ -4,6 +4,7 @@ Canonical order: float32 score descending, then item id descending, compared as 
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,15 +53,29 @@ def rank(
 ) -> Ranking:
     """Rank a gallery (n, d) for probes (q, d) by inner product in float32, chunk by chunk.
 
-    gains: {query id: {item id: gain}}. Raises RunError for NaN or infinite vectors, duplicate ids, judgements of
-    unknown items, a query without judgements entry, and a depth beyond the gallery.
+    gains: {query id: {item id: gain}}, gains finite and >= 0, an item left out has gain 0; each query has an entry, be
+    it empty. relevant_from > 0: the gain from which an item is relevant. Raises RunError for NaN or infinite vectors or
+    scores, duplicate ids, judgements of unknown items, a query in only one of query_ids and gains, and a depth beyond
+    the gallery.
     """
     probes, gallery = (np.ascontiguousarray(x, dtype=np.float32) for x in (probes, gallery))
     if probes.ndim != 2 or gallery.ndim != 2 or probes.shape[1] != gallery.shape[1]:
         raise RunError(f"vectors of shapes {probes.shape} and {gallery.shape} given, expected (q, d) and (n, d).")
     for vectors, ids, kind in ((probes, query_ids, "query"), (gallery, item_ids, "item")):
         _finite(vectors, ids, kind)
-    return _rank(lambda rows, columns: probes[rows] @ gallery[columns].T, query_ids, item_ids, gains, relevant_from, depth)
+    order = _descending(item_ids)
+    ordered = gallery[order]
+    first: dict[bytes, int] = {}
+    same = np.array([first.setdefault(vector.tobytes(), i) for i, vector in enumerate(ordered)])
+    twins = np.flatnonzero(same != np.arange(len(ordered)))
+
+    def scores_of(rows: slice) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below, by name
+            scores = probes[rows] @ ordered.T  # (c, d) @ (d, n) -> (c, n)
+        scores[:, twins] = scores[:, same[twins]]  # a product rounds by its place in the matrix; equal vectors must tie
+        return scores
+
+    return _rank(scores_of, order, query_ids, item_ids, gains, relevant_from, depth)
 
 
 def rank_scores(
@@ -72,10 +87,21 @@ def rank_scores(
     depth: int = 10,
 ) -> Ranking:
     """Rank a score matrix (q, n), cast to float32. Errors as for `rank`."""
-    scores = np.asarray(scores, dtype=np.float32)
+    scores = np.asarray(scores)
     if scores.shape != (len(query_ids), len(item_ids)):
         raise RunError(f"scores of shape {scores.shape} given, expected ({len(query_ids)}, {len(item_ids)}).")
-    return _rank(lambda rows, columns: scores[rows][:, columns], query_ids, item_ids, gains, relevant_from, depth)
+    order = _descending(item_ids)
+
+    def scores_of(rows: slice) -> np.ndarray:
+        with np.errstate(over="ignore"):  # what overflows is refused below, by name
+            return scores[rows].astype(np.float32)[:, order]
+
+    return _rank(scores_of, order, query_ids, item_ids, gains, relevant_from, depth)
+
+
+def _descending(item_ids: Sequence[str]) -> np.ndarray:
+    """(n,) int64 positions of the ids in descending order, as text: the order in which ties fall."""
+    return np.array(sorted(range(len(item_ids)), key=lambda i: item_ids[i], reverse=True), dtype=np.int64)
 
 
 def _finite(values: np.ndarray, ids: Sequence[str], kind: str) -> None:
@@ -86,14 +112,16 @@ def _finite(values: np.ndarray, ids: Sequence[str], kind: str) -> None:
         raise RunError(f"{kind} {ids[bad[0]]!r} has a score or vector that is NaN or infinite ({len(bad)} in all).")
 
 
-def _check(query_ids: Sequence[str], item_ids: Sequence[str], gains: Mapping, depth: int) -> None:
+def _check(query_ids: Sequence[str], item_ids: Sequence[str], gains: Mapping, relevant_from: float, depth: int) -> None:
     for ids, kind in ((query_ids, "query"), (item_ids, "item")):
         if len(set(ids)) < len(ids):
-            twice = next(i for i in ids if list(ids).count(i) > 1)
-            raise RunError(f"{kind} id {twice!r} occurs twice; ids must be unique.")
+            raise RunError(f"{kind} id {Counter(ids).most_common(1)[0][0]!r} occurs twice; ids must be unique.")
     if not 1 <= depth <= len(item_ids):
         raise RunError(f"depth {depth} given, expected 1 to {len(item_ids)}, the size of the gallery.")
-    missing = [q for q in query_ids if q not in gains] or [q for q in gains if q not in set(query_ids)]
+    if not relevant_from > 0:
+        raise RunError(f"relevant_from {relevant_from} given, expected more than 0, the gain of an unjudged item.")
+    asked = set(query_ids)
+    missing = [q for q in query_ids if q not in gains] or [q for q in gains if q not in asked]
     if missing:
         raise RunError(f"query {missing[0]!r} stands in only one of run and judgements ({len(missing)} such).")
     known = set(item_ids)
@@ -105,19 +133,17 @@ def _check(query_ids: Sequence[str], item_ids: Sequence[str], gains: Mapping, de
                 raise RunError(f"the gain of {query!r}, {item!r} is {gain}, expected a finite number >= 0.")
 
 
-def _rank(scores_of, query_ids, item_ids, gains, relevant_from: float, depth: int) -> Ranking:
-    _check(query_ids, item_ids, gains, depth)
-    n = len(item_ids)
-    order = np.array(sorted(range(n), key=lambda i: item_ids[i], reverse=True), dtype=np.int64)  # id descending
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    column_of = {item: int(place[i]) for i, item in enumerate(item_ids)}
+def _rank(scores_of, order, query_ids, item_ids, gains, relevant_from: float, depth: int) -> Ranking:
+    """scores_of(rows) gives the scores (c, n) of some queries, columns in `order`: item ids descending."""
+    _check(query_ids, item_ids, gains, relevant_from, depth)
+    column_of = {item_ids[i]: column for column, i in enumerate(order)}
     parts: list[tuple] = []
-    step = max(1, min(256, _CHUNK // n))
+    step = max(1, min(256, _CHUNK // len(item_ids)))
     for start in range(0, len(query_ids), step):
         rows = slice(start, min(start + step, len(query_ids)))
-        scores = np.asarray(scores_of(rows, order), dtype=np.float32)
+        scores = np.asarray(scores_of(rows), dtype=np.float32)
         _finite(scores, query_ids[rows], "query")
+        # a sorted row answers every rank and tie size by bisection; counting per item was no faster
         ascending = np.sort(scores, axis=1)
         for row, query in enumerate(query_ids[rows]):
             parts.append(_entries(scores[row], ascending[row], gains[query], column_of, relevant_from, depth))
@@ -142,17 +168,24 @@ def _rank(scores_of, query_ids, item_ids, gains, relevant_from: float, depth: in
 
 
 def _entries(scores, ascending, judged, column_of, relevant_from: float, depth: int) -> tuple:
-    """One query's kept entries in rank order: (column, rank, score, gain, tie_first, tie_size)."""
+    """One query's kept entries in rank order: (column, rank, score, gain, tie_first, tie_size).
+
+    scores (n,) float32 by column, item ids descending, so that of tied items the first column ranks first; ascending:
+    the same, sorted.
+    """
     n = len(scores)
-    top = np.flatnonzero(scores >= ascending[n - depth])  # ties at the cut-off included
+    last = ascending[n - depth]  # the score of rank `depth`
+    above = np.flatnonzero(scores > last)
+    top = np.concatenate([above, np.flatnonzero(scores == last)[: depth - len(above)]])
     positive = {column_of[item]: gain for item, gain in judged.items() if gain > 0}
     columns = np.union1d(top, np.fromiter(positive, dtype=np.int64, count=len(positive)))
     own = scores[columns]
     left, right = np.searchsorted(ascending, own, "left"), np.searchsorted(ascending, own, "right")
     tie_first, tie_size = n - right + 1, right - left
     ranks = tie_first.copy()
-    for i in np.flatnonzero(tie_size > 1):
-        ranks[i] += np.count_nonzero(scores[: columns[i]] == own[i])
+    for value in np.unique(own[tie_size > 1]):
+        tied = own == value
+        ranks[tied] += np.searchsorted(np.flatnonzero(scores == value), columns[tied])
     gain = np.array([positive.get(int(column), 0.0) for column in columns])
     kept = (ranks <= depth) | (gain >= relevant_from) | ((gain > 0) & (tie_first <= depth))
     order = np.argsort(ranks[kept], kind="stable")
@@ -161,7 +194,11 @@ def _entries(scores, ascending, judged, column_of, relevant_from: float, depth: 
 
 @dataclass(frozen=True)
 class Serving:
-    """Search through FAISS, one query at a time: milliseconds, bytes per item, and recall@10 against exact search."""
+    """Search through FAISS, one query at a time: milliseconds, bytes per item in the index, and its recall@10.
+
+    recall_at_10: share of the exact ten best scores that the index found, mean over queries; items that tie with the
+    tenth count as found.
+    """
 
     p50_ms: float
     p95_ms: float
@@ -181,29 +218,39 @@ def _faiss_threads(count: int):
         faiss.omp_set_num_threads(before)
 
 
+def _index(faiss, kind: str, gallery: np.ndarray):
+    n, d = gallery.shape
+    if kind == "flat":
+        index = faiss.IndexFlatIP(d)
+    elif kind == "ivf":
+        cells = max(1, min(int(4 * n**0.5), n // 40))  # 4·√n as FAISS advises, given 40 items a cell to learn from
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
+        index.train(gallery)
+        index.nprobe = 8
+    elif kind == "hnsw":
+        index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
+    else:
+        raise RunError(f"index kind {kind!r} given, expected flat, ivf or hnsw.")
+    index.add(gallery)
+    return index
+
+
 def serve_index(
     gallery: np.ndarray, probes: np.ndarray, kind: str = "flat", threads: int = 1, most: int = 500
 ) -> Serving:
-    """Time a FAISS index over gallery (n, d) with single-query searches of up to `most` probes (q, d).
+    """Time a FAISS index over gallery (n, d) with single-query searches of up to `most` probes (q, d), as float32.
 
-    kind: "flat", "ivf" (4·√n cells, 8 probed) or "hnsw" (32 links). Raises RunError for another kind.
+    kind: "flat", "ivf" (4·√n cells, 8 probed) or "hnsw" (32 links). FAISS uses `threads` threads meanwhile. Raises
+    RunError for another kind, for shapes that do not fit, and where there is nothing to search or to search with.
     """
     gallery, probes = (np.ascontiguousarray(x, dtype=np.float32) for x in (gallery, probes[:most]))
+    shapes = gallery.shape, probes.shape
+    if gallery.ndim != 2 or probes.ndim != 2 or shapes[0][1] != shapes[1][1] or 0 in shapes[0] + shapes[1]:
+        raise RunError(f"vectors of shapes {shapes[0]} and {shapes[1]} given, expected (n, d) and (q, d), none empty.")
     k = min(10, len(gallery))
     with _faiss_threads(threads) as faiss:
-        n, d = gallery.shape
-        if kind == "flat":
-            index = faiss.IndexFlatIP(d)
-        elif kind == "ivf":
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, max(1, min(int(4 * n**0.5), n // 40)), faiss.METRIC_INNER_PRODUCT)  # noqa: E501  # fmt: skip
-            index.train(gallery)
-            index.nprobe = 8
-        elif kind == "hnsw":
-            index = faiss.IndexHNSWFlat(d, 32, faiss.METRIC_INNER_PRODUCT)
-        else:
-            raise RunError(f"index kind {kind!r} given, expected flat, ivf or hnsw.")
-        index.add(gallery)
-        size = faiss.serialize_index(index).nbytes / n
+        index = _index(faiss, kind, gallery)
+        size = faiss.serialize_index(index).nbytes / len(gallery)
         found, times = [], []
         index.search(probes[:1], k)  # warm-up
         for i in range(len(probes)):
@@ -211,6 +258,10 @@ def serve_index(
             _, ids = index.search(probes[i : i + 1], k)
             times.append(1000 * (time.perf_counter() - started))
             found.append(ids[0])
-    exact = np.argsort(-(probes @ gallery.T), axis=1, kind="stable")[:, :k]
-    hits = [len(set(a) & set(b)) / k for a, b in zip(found, exact.tolist(), strict=True)]
-    return Serving(*np.percentile(times, [50, 95]).tolist(), size, float(np.mean(hits)))
+    recalls = []
+    for probe, ids in zip(probes, found, strict=True):
+        exact = gallery @ probe  # (n, d) @ (d,) -> (n,)
+        tenth = np.partition(exact, len(exact) - k)[len(exact) - k]
+        near = 1e-5 * np.abs(exact).max()  # FAISS adds in another order
+        recalls.append((exact[ids[ids >= 0]] >= tenth - near).sum() / k)  # id -1: fewer than k found
+    return Serving(*np.percentile(times, [50, 95]).tolist(), size, float(np.mean(recalls)))
