@@ -29,7 +29,8 @@ class Method(method.TwoTower):
     def begin(self, data, towers):
         super().begin(data, towers)
         self.shares = [
-            torch.from_numpy(view_weights(ids, self.config.primary_share)) for ids in (data.views.images, data.views.texts)
+            torch.from_numpy(view_weights(ids, self.config.primary_share))
+            for ids in (data.views.images, data.views.texts)
         ]
 
     def loss(self, batch, towers, generator):

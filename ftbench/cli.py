@@ -42,6 +42,7 @@ def run(
     seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],  # noqa: B006
     settings: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")] = [],  # noqa: B006
     track: Annotated[str | None, typer.Option("--track", help="zero-shot, aligned or supervised. Default: the task's.")] = None,
+    split: Annotated[str, typer.Option("--split", help="valid, to choose settings by, or test.")] = "test",
     board: Annotated[str, typer.Option("--board", help="equal-compute or equal-steps.")] = "equal-compute",
     results: Results = Path("results"),
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
@@ -60,7 +61,9 @@ def run(
 
     requests = runner.requests(
         method, task, data, seed,
-        runner.Request("", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth),
+        runner.Request(
+            "", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth, split=split
+        ),
     )  # fmt: skip
     with console.progress_bars() as progress:
         session = runner.Session(results, progress, source, force)
@@ -189,7 +192,9 @@ def pretrain(
 
 @app.command()
 def export(
-    record: Annotated[Path, typer.Argument(help="A record, as results/studio/query2item/bm25-….json.", metavar="RECORD")],
+    record: Annotated[
+        Path, typer.Argument(help="A record, as results/studio/query2item/bm25-….json.", metavar="RECORD")
+    ],
     format_: Annotated[str, typer.Option("--format", help="trec.")] = "trec",
 ) -> None:
     """Print a record's run file as a TREC run."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-STORED_SIDE = 256  # longest side of a stored photograph, pixels: enough for every encoder here, 0.03 GB per 1,000 images
+STORED_SIDE = (
+    256  # longest side of a stored photograph, pixels: enough for every encoder here, 0.03 GB per 1,000 images
+)
 _MOST_PIXELS = 64_000_000  # a larger picture is refused before decoding: no product photograph is that large
 
 

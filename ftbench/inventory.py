@@ -130,7 +130,9 @@ def verify(name: str) -> str:
     if problems:
         raise several(f"{name} does not hold", problems, DataError)
     files = len(catalogue.manifest["files"])
-    return f"{name}: {files} files have their sha256, no dangling evidence, nothing in two splits.\n" + data_summary(catalogue)
+    return f"{name}: {files} files have their sha256, no dangling evidence, nothing in two splits.\n" + data_summary(
+        catalogue
+    )
 
 
 def sheet(name: str, out: Path, count: int, source: Path | None) -> Path:

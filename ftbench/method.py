@@ -202,7 +202,9 @@ def _module(name: str):
         try:
             spec.loader.exec_module(module)
         except Exception as problem:
-            raise FtbenchError(f"--method {name} could not be imported: {type(problem).__name__}: {problem}") from problem
+            raise FtbenchError(
+                f"--method {name} could not be imported: {type(problem).__name__}: {problem}"
+            ) from problem
         return module, path.stem
     if name in _entry_points():
         return importlib.import_module(_entry_points()[name].value), name

@@ -134,13 +134,17 @@ def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.nd
     for query in tied[~np.isnan(value[tied])]:
         groups = _groups(ranking, int(query))
         if measure.kind == "ndcg":
-            found = [sum(column) / ideal[query] for column in zip(*(_ndcg_band(g, measure.k) for g in groups), strict=True)]
+            found = [
+                sum(column) / ideal[query] for column in zip(*(_ndcg_band(g, measure.k) for g in groups), strict=True)
+            ]
         elif measure.kind == "recall":
             found = [sum(column) / flat.relevant[query] for column in zip(*(_hits_band(g, measure.k) for g in groups), strict=True)]  # noqa: E501  # fmt: skip
         else:
             found = _first_band(groups, measure)
         for band, number in zip(bands, found, strict=True):
-            band[query] = number
+            band[query] = min(
+                number, 1.0
+            )  # a perfect order, summed otherwise than the ideal, may exceed 1 by a rounding
     return bands[0], bands[1], bands[2]
 
 

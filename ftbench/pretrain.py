@@ -97,4 +97,6 @@ def pretrain(encoder: str, out: Path | None, steps: int, progress: Progress, cou
     if out.parent == folder:
         (folder / "tiny_words.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    return f"{out}: {out.stat().st_size:,} bytes, sha256 {digest}, mean loss of the last 100 steps {np.mean(recent):.3f}"
+    return (
+        f"{out}: {out.stat().st_size:,} bytes, sha256 {digest}, mean loss of the last 100 steps {np.mean(recent):.3f}"
+    )

@@ -9,14 +9,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import DataError, FtbenchError, RunError, several
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
-from ftbench.runfile import Run, read_run, write_atomic, write_judgements, write_run
+from ftbench.runfile import Run, read_judgements, read_run, write_atomic, write_judgements, write_run
 from ftbench.scores import measure
 from ftbench.search import Ranking
 
@@ -189,9 +189,23 @@ def find(results: Path, identity: str) -> tuple[Path, dict] | None:
     return None
 
 
+def judgements_path(path: Path, record: Mapping) -> Path:
+    """Where the judgements of a record lie: once per data set and task, one folder above the records."""
+    name = f"judgements-{record['task']['name']}-{record['data']['fingerprint'][:12]}.parquet"
+    return path.parent.parent / name
+
+
 def run_of(path: Path, record: Mapping) -> Run:
     """The run beside a record, its sha256 checked. Raises DataError."""
-    return read_run(path.with_name(record["run_file"]["name"]), record["run_file"])
+    judged = judgements_path(path, record)
+    changed = judged.stat().st_mtime_ns if judged.is_file() else 0
+    return read_run(path.with_name(record["run_file"]["name"]), _judgements(judged, changed), record["run_file"])
+
+
+@lru_cache(maxsize=8)
+def _judgements(path: Path, changed: int) -> dict:
+    """The judgements of a file; many records share them. changed: its time of change, so that a new file is read."""
+    return read_judgements(path)
 
 
 def write(
@@ -224,11 +238,9 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(f"cannot make {path.parent}: {problem.strerror}. Name another folder: --results") from None
-    if judgements:
-        name = f"judgements-{record['task']['name']}-{record['data']['fingerprint'][:12]}.parquet"
-        write_judgements(path.parent.parent / name, judgements)
     if run is not None:
-        record["run_file"] = write_run(path.with_suffix(".parquet"), run)
+        write_judgements(judgements_path(path, record), judgements or {})
+        record["run_file"] = write_run(path.with_suffix(".parquet"), run, judgements or {})
     write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return path
 

@@ -1,8 +1,10 @@
 """Run files: what one run ranked, in one small Parquet file, exactly. Must not know records or measures.
 
-One row per pair (one row named "" for query2item), one list column per array of `search.Ranking`. Numbers that
-others give are left out: `offsets` is kept as counts, `tie_first` as its distance from the rank. Scores go through
-BYTE_STREAM_SPLIT and ids through DELTA_BYTE_ARRAY before zstd: about 125 KB for 2,000 queries against 2,000 items.
+One row per pair (one row named "" for query2item), one list column per array of `search.Ranking`. What others give is
+left out: gains and ideals come from the judgements, which are committed once per data set; `offsets` is kept as counts,
+`tie_first` as its distance from the rank. Of each query the top `depth` stand first; the entries below follow in the
+order of its judgements (gain descending, then item id), as steps in that list: mostly zeros. Scores go through
+BYTE_STREAM_SPLIT and ids through DELTA_BYTE_ARRAY before zstd: about 120 KB for 2,000 queries against 2,000 items.
 The same rankings give the same bytes on one machine (the version of pyarrow is part of the file).
 """
 
@@ -19,12 +21,13 @@ import numpy as np
 from ftbench.errors import DataError
 from ftbench.search import Ranking
 
-_INTEGERS = ("entries", "item", "rank", "tie_before", "tie_size", "ideal_counts")  # int32
-_DOUBLES = ("gain", "ideal")  # float64, few distinct values: a dictionary
+_INTEGERS = ("entries", "item", "below", "rank", "tie_before", "tie_size")  # int32
 _IDS = ("query_ids", "item_ids")
-_COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", *_DOUBLES, "slice_names", "slice_bits")
+_COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", "slice_names", "slice_bits")
 _MOST_SLICES = 62  # bits of an int64 that a mask may use
 _ZSTD_LEVEL = 19  # the highest that needs no special window; a file takes about 50 ms
+
+Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # {pair: {query id: {item id: gain}}}
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,22 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_run(path: Path, run: Run) -> dict:
-    """Write a run file; returns the record's `run_file` field: {name, sha256, bytes, depth}."""
-    data = _encode(run)
+def write_run(path: Path, run: Run, judgements: Judgements) -> dict:
+    """Write a run file; returns the record's `run_file` field: {name, sha256, bytes, depth}.
+
+    judgements: those that the rankings were made with. Raises DataError where they are not.
+    """
+    data = _encode(run, judgements)
     write_atomic(path, data)
     depths = {ranking.depth for ranking in run.rankings.values()}
     return {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "depth": min(depths)}
 
 
-def read_run(path: Path, expected: Mapping | None = None) -> Run:
+def read_run(path: Path, judgements: Judgements, expected: Mapping | None = None) -> Run:
     """The run of a file, exactly as it was written.
 
-    expected: the record's `run_file` field; size and sha256 are then checked. Raises DataError where the file is
-    missing, is not the one that the record names, or does not hold a run.
+    judgements: those it was written with. expected: the record's `run_file` field; size and sha256 are then checked.
+    Raises DataError where the file is missing, is not the one that the record names, or does not hold a run.
     """
     try:
         data = path.read_bytes()
@@ -83,10 +89,10 @@ def read_run(path: Path, expected: Mapping | None = None) -> Run:
             f"{expected['sha256'][:12]}…). Run the record's command again with --force."
         )
     try:
-        return _decode(data)
+        return _decode(data, judgements)
     except (ValueError, TypeError, KeyError, OSError) as problem:  # pyarrow's own errors are ValueErrors
         raise DataError(
-            f"{path} is not a run file: {problem}. Expected the Parquet columns {', '.join(_COLUMNS)}."
+            f"{path} is not a run file of these judgements: {problem}. Expected the Parquet columns {', '.join(_COLUMNS)}."
         ) from None
 
 
@@ -106,12 +112,61 @@ def export_trec(run: Run, tag: str = "ftbench") -> Iterator[str]:
                 yield f"{prefix}{query} Q0 {ranking.item_ids[ranking.item[e]]} {ranking.rank[e]} {score} {tag}"
 
 
-def _row(pair: str, ranking: Ranking, slices: Mapping[str, tuple[str, ...]]) -> dict:
+@dataclass(frozen=True)
+class _Judged:
+    """Positive judgements of some queries, of each by gain descending, then item id; items outside the gallery left out.
+
+    offsets (q+1,) int64: those of query i are [offsets[i], offsets[i+1]); item (j,) int32, gain (j,) float64.
+    """
+
+    offsets: np.ndarray
+    item: np.ndarray
+    gain: np.ndarray
+
+    @classmethod
+    def of(cls, query_ids: list[str], item_ids: list[str], gains: Mapping[str, Mapping[str, float]]) -> "_Judged":
+        place = {item: i for i, item in enumerate(item_ids)}
+        lists = [
+            sorted((-gain, item) for item, gain in gains.get(query, {}).items() if gain > 0 and item in place)
+            for query in query_ids
+        ]
+        return cls(
+            np.cumsum([0, *map(len, lists)], dtype=np.int64),
+            np.array([place[item] for judged in lists for _, item in judged], dtype=np.int32),
+            np.array([-gain for judged in lists for gain, _ in judged], dtype=np.float64),
+        )
+
+    def places(self, owner: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """(e,) int64: where each entry's item stands among all judgements, -1 where its query has none of it."""
+        size = 1 + max(self.item.max(initial=0), item.max(initial=0))
+        keys = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets)) * size + self.item
+        order = np.argsort(keys)
+        wanted = owner * size + item
+        near = np.append(order, -1)[np.searchsorted(keys, wanted, sorter=order)]
+        return np.where(np.append(keys, -1)[near] == wanted, near, -1)
+
+    def gains(self, places: np.ndarray) -> np.ndarray:
+        """(e,) float64, 0 for place -1."""
+        return np.append(self.gain, 0.0)[places]
+
+
+def _row(pair: str, ranking: Ranking, slices: Mapping[str, tuple[str, ...]], gains: Mapping) -> dict:
     """One pair as the values of one row."""
     bits = np.zeros(len(ranking.query_ids), dtype=np.int64)
     for i, members in enumerate(slices.values()):
         inside = set(members)
         bits |= np.array([query in inside for query in ranking.query_ids], dtype=np.int64) << i
+    judged = _Judged.of(ranking.query_ids, ranking.item_ids, gains)
+    owner = np.repeat(np.arange(len(ranking.query_ids)), np.diff(ranking.offsets))
+    places, below = judged.places(owner, ranking.item), ranking.rank > ranking.depth
+    fits = np.array_equal(judged.gains(places), ranking.gain) and (places[below] >= 0).all()
+    if not fits or not np.array_equal(judged.gain, ranking.ideal):
+        raise DataError(
+            f"the ranking of pair {pair!r} was not made with the judgements given; expected the same gains."
+        )
+    order = np.lexsort((np.where(below, places, ranking.rank), below, owner))
+    places, owner, below = places[order][below[order]], owner[order][below[order]], below[order]
+    start = np.where(_firsts(owner), judged.offsets[owner], np.roll(places, 1) + 1)
     return {
         "pair": pair,
         "depth": ranking.depth,
@@ -119,17 +174,20 @@ def _row(pair: str, ranking: Ranking, slices: Mapping[str, tuple[str, ...]]) -> 
         "query_ids": ranking.query_ids,
         "item_ids": ranking.item_ids,
         "entries": np.diff(ranking.offsets),
-        "item": ranking.item,
-        "rank": ranking.rank,
-        "tie_before": ranking.rank - ranking.tie_first,
-        "tie_size": ranking.tie_size,
-        "ideal_counts": np.diff(ranking.ideal_offsets),
-        "score": ranking.score,
-        "gain": ranking.gain,
-        "ideal": ranking.ideal,
+        "item": ranking.item[order][~below],
+        "below": places - start,
+        "rank": ranking.rank[order],
+        "tie_before": (ranking.rank - ranking.tie_first)[order],
+        "tie_size": ranking.tie_size[order],
+        "score": ranking.score[order],
         "slice_names": list(slices),
         "slice_bits": bits,
     }
+
+
+def _firsts(owner: np.ndarray) -> np.ndarray:
+    """(e,) bool: whether an entry is the first of its owner."""
+    return np.diff(owner, prepend=-1) != 0
 
 
 def _types() -> dict:
@@ -138,18 +196,17 @@ def _types() -> dict:
     types = {"pair": pa.string(), "depth": pa.int32(), "relevant_from": pa.float64()}
     types |= dict.fromkeys((*_IDS, "slice_names"), pa.list_(pa.string()))
     types |= dict.fromkeys(_INTEGERS, pa.list_(pa.int32()))
-    types |= dict.fromkeys(_DOUBLES, pa.list_(pa.float64()))
     types |= {"score": pa.list_(pa.float32()), "slice_bits": pa.list_(pa.int64())}
     return {name: types[name] for name in _COLUMNS}
 
 
-def _encode(run: Run) -> bytes:
+def _encode(run: Run, judgements: Judgements) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if len(run.slices) > _MOST_SLICES:
         raise DataError(f"{len(run.slices)} slices given; a run file holds at most {_MOST_SLICES}.")
-    rows = [_row(pair, ranking, run.slices) for pair, ranking in run.rankings.items()]
+    rows = [_row(pair, ranking, run.slices, judgements.get(pair, {})) for pair, ranking in run.rankings.items()]
     columns = {name: pa.array([row[name] for row in rows], type=kind) for name, kind in _types().items()}
 
     def leaf(name: str) -> str:
@@ -164,7 +221,7 @@ def _encode(run: Run) -> bytes:
         row_group_size=1,  # one pair can be read without the others
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
-        use_dictionary=[leaf(name) for name in (*_DOUBLES, "slice_bits")],
+        use_dictionary=[leaf("slice_bits")],
         column_encoding=encodings,
         write_statistics=False,
         store_schema=False,
@@ -172,7 +229,7 @@ def _encode(run: Run) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes) -> Run:
+def _decode(data: bytes, judgements: Judgements) -> Run:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(io.BytesIO(data)) as file:
@@ -183,7 +240,7 @@ def _decode(data: bytes) -> Run:
     rankings, slices = {}, {}
     for i, pair in enumerate(table["pair"].to_pylist()):
         row = {name: table[name][i] for name in _COLUMNS}
-        rankings[pair] = ranking = _ranking(pair, row)
+        rankings[pair] = ranking = _ranking(pair, row, judgements.get(pair, {}))
         bits = row["slice_bits"].values.to_numpy()
         if len(bits) != len(ranking.query_ids):
             raise ValueError(f"pair {pair!r}: {len(bits)} slice masks for {len(ranking.query_ids)} queries")
@@ -194,42 +251,49 @@ def _decode(data: bytes) -> Run:
     return Run(rankings, {name: tuple(members) for name, members in slices.items()})
 
 
-def _ranking(pair: str, row: Mapping) -> Ranking:
-    """A row as a Ranking; ValueError where its arrays do not fit together."""
-
-    def array(name: str, dtype: type) -> np.ndarray:
-        return row[name].values.to_numpy(zero_copy_only=False).astype(dtype)
-
-    def offsets(name: str) -> np.ndarray:  # (q,) counts -> (q + 1,) offsets
-        return np.concatenate([[0], np.cumsum(array(name, np.int64))])
-
-    ranking = Ranking(
-        query_ids=row["query_ids"].as_py(),
-        item_ids=row["item_ids"].as_py(),
-        offsets=offsets("entries"),
-        item=array("item", np.int32),
-        rank=array("rank", np.int32),
-        score=array("score", np.float32),
-        gain=array("gain", np.float64),
-        tie_first=array("rank", np.int32) - array("tie_before", np.int32),
-        tie_size=array("tie_size", np.int32),
-        ideal_offsets=offsets("ideal_counts"),
-        ideal=array("ideal", np.float64),
-        relevant_from=row["relevant_from"].as_py(),
-        depth=row["depth"].as_py(),
-    )
-    per_entry = {len(a) for a in (ranking.item, ranking.rank, ranking.score, ranking.gain, ranking.tie_first)}
+def _ranking(pair: str, row: Mapping, gains: Mapping[str, Mapping[str, float]]) -> Ranking:
+    """A row as a Ranking; ValueError where its arrays do not fit together, or do not fit the judgements."""
+    arrays = {name: row[name].values.to_numpy(zero_copy_only=False) for name in (*_INTEGERS, "score")}
+    query_ids, item_ids, depth = row["query_ids"].as_py(), row["item_ids"].as_py(), row["depth"].as_py()
+    counts, rank, below = arrays["entries"].astype(np.int64), arrays["rank"], arrays["rank"] > depth
+    judged = _Judged.of(query_ids, item_ids, gains)
     fits = (
-        per_entry == {len(ranking.tie_size)} == {int(ranking.offsets[-1])}
-        and len(ranking.offsets) == len(ranking.ideal_offsets) == len(ranking.query_ids) + 1
-        and int(ranking.ideal_offsets[-1]) == len(ranking.ideal)
-        and (np.diff(ranking.offsets) >= 0).all()
-        and (np.diff(ranking.ideal_offsets) >= 0).all()
-        and (not len(ranking.item) or 0 <= ranking.item.min() <= ranking.item.max() < len(ranking.item_ids))
+        len(counts) == len(query_ids)
+        and (counts >= 0).all()
+        and {len(arrays[name]) for name in ("rank", "tie_before", "tie_size", "score")} == {int(counts.sum())}
+        and (len(arrays["item"]), len(arrays["below"])) == ((~below).sum(), below.sum())
     )
     if not fits:
         raise ValueError(f"pair {pair!r} has arrays that do not fit together")
-    return ranking
+    owner = np.repeat(np.arange(len(counts)), counts)
+    item = np.zeros(len(rank), dtype=np.int32)
+    item[~below] = arrays["item"]
+    # within a query each step counts from the place after the one before: running sums, restarted at each query
+    asks = owner[below]
+    first, running = _firsts(asks), np.cumsum(arrays["below"].astype(np.int64) + 1)
+    before = np.where(first, running - arrays["below"] - 1, 0)
+    places = judged.offsets[asks] + running - np.maximum.accumulate(before) - 1
+    if (places >= judged.offsets[asks + 1]).any() or (arrays["below"] < 0).any():
+        raise ValueError(f"pair {pair!r} has entries that the judgements do not have")
+    item[below] = judged.item[places]
+    if len(item) and not 0 <= item.min() <= item.max() < len(item_ids):
+        raise ValueError(f"pair {pair!r} has arrays that do not fit together")
+    order = np.lexsort((rank, owner))
+    return Ranking(
+        query_ids=query_ids,
+        item_ids=item_ids,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        item=item[order],
+        rank=rank[order].astype(np.int32),
+        score=arrays["score"][order].astype(np.float32),
+        gain=judged.gains(judged.places(owner, item))[order],
+        tie_first=(rank - arrays["tie_before"])[order].astype(np.int32),
+        tie_size=arrays["tie_size"][order].astype(np.int32),
+        ideal_offsets=judged.offsets,
+        ideal=judged.gain,
+        relevant_from=row["relevant_from"].as_py(),
+        depth=depth,
+    )
 
 
 def write_judgements(path: Path, gains: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:

@@ -14,7 +14,7 @@ from ftbench import metrics, provenance, record, search
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, unknown
-from ftbench.items import Progress
+from ftbench.items import SPLITS, Progress
 from ftbench.method import Embedder, Method, load_method, parse_settings
 from ftbench.runfile import Run
 from ftbench.sources import source_for
@@ -51,6 +51,7 @@ class Request:
     settings: tuple[tuple[str, str], ...] = ()
     device: str = "auto"
     depth: int = 10
+    split: str = "test"
 
     @property
     def command(self) -> str:
@@ -62,6 +63,7 @@ class Request:
         words += ["--seed", str(self.seed)]
         words += [word for key, value in self.settings for word in ("--set", f"{key}={value}")]
         words += ["--depth", str(self.depth)] if self.depth != 10 else []
+        words += ["--split", self.split] if self.split != SPLITS[2] else []
         return " ".join(words)
 
 
@@ -155,6 +157,10 @@ class _Plan:
 def plan(request: Request, session: Session) -> _Plan:
     """Load and check everything a request names before any work is done. Raises FtbenchError."""
     task = load_task(request.task, request.data)
+    if request.split not in SPLITS[1:]:
+        raise unknown("split", request.split, SPLITS[1:])
+    if request.split == "valid":
+        task = task.on_validation()
     for name in task.measures:
         metrics.parse(name)
     trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
@@ -172,9 +178,13 @@ def plan(request: Request, session: Session) -> _Plan:
     catalogue = session.catalogue(request.data)
     gallery = len(catalogue.rows(task.gallery))
     if request.depth > gallery:
-        raise RunError(f"--depth {request.depth} exceeds the gallery, which has {gallery} items; expected at most that.")
+        raise RunError(
+            f"--depth {request.depth} exceeds the gallery, which has {gallery} items; expected at most that."
+        )
     if not method.ranked and not any(catalogue.assets.image_reveals):
-        raise RunError(f"{request.method} reads latent attributes, which {request.data} does not have. Try: --data studio")
+        raise RunError(
+            f"{request.method} reads latent attributes, which {request.data} does not have. Try: --data studio"
+        )
     encoder = None
     if method.trained:
         encoder = session.encoder(request.encoder or DEFAULT_ENCODERS.get(request.data.partition("@")[0].removesuffix("-confirm"), "tiny"))  # noqa: E501  # fmt: skip

@@ -62,8 +62,7 @@ class PairScores:
             self._bands[name] = (worst, best)
         worst, best = self._bands[name]
         known = [q for q in self.keep if not np.isnan(worst[q])]
-        # summed in another order than the ideal, a perfect order may exceed 1 by a rounding
-        worst, best = (min(1.0, math.fsum(band[known]) / len(known)) for band in (worst, best))
+        worst, best = (math.fsum(band[known]) / len(known) for band in (worst, best))
         return worst, best
 
     @cached_property

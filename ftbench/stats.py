@@ -32,7 +32,9 @@ def bootstrap(
     return float(low), float(high)
 
 
-def randomization_test(differences: np.ndarray, generator: np.random.Generator, permutations: int = PERMUTATIONS) -> float:
+def randomization_test(
+    differences: np.ndarray, generator: np.random.Generator, permutations: int = PERMUTATIONS
+) -> float:
     """Two-sided p-value of a mean paired difference (q,) under random signs (Fisher's randomization test).
 
     p = (1 + number of sign draws at least as extreme) / (1 + permutations), so never 0.

@@ -49,6 +49,13 @@ class Task:
     relevant_from: float
     gallery: str
     pairs: tuple[Pair, ...] = ()
+    split: str = "test"
+
+    def on_validation(self) -> "Task":
+        """The same task asked with the validation split's probes, to choose settings by; a task of another name."""
+        gallery = "valid" if self.gallery == "test" else self.gallery
+        name, title = f"{self.name}-valid", f"{self.title} (validation split)"
+        return replace(self, name=name, title=title, gallery=gallery, split="valid")
 
     @property
     def definition_sha256(self) -> str:
@@ -123,23 +130,23 @@ class Trial:
 
 
 def trials(task: Task, catalogue: Catalogue, latents: bool = False) -> list[Trial]:
-    """The trials of a task on a catalogue's test split. `latents` adds the attributes that the oracle reads."""
+    """The trials of a task on a catalogue. `latents` adds the attributes that the oracle reads."""
     rows = catalogue.rows(task.gallery)
     gallery = views_of(catalogue, rows, latents)
     item_ids = tuple(catalogue.item_ids[i] for i in rows)
     if task.kind == "query2item":
         return [_query_trial(catalogue, task, gallery, item_ids, latents)]
-    is_test = np.isin(rows, catalogue.rows("test"))
-    return [_pair_trial(pair, gallery, item_ids, is_test) for pair in task.pairs]
+    asks = np.isin(rows, catalogue.rows(task.split))
+    return [_pair_trial(pair, gallery, item_ids, asks) for pair in task.pairs]
 
 
 def _query_trial(catalogue: Catalogue, task: Task, gallery: Views, item_ids: tuple[str, ...], latents: bool) -> Trial:
-    queries = catalogue.queries("test")
+    queries = catalogue.queries(task.split)
     if not queries:
-        raise RunError(f"{catalogue.name} has no test queries; {task.name} needs them. Try: --task cross_view")
+        raise RunError(f"{catalogue.name} has no {task.split} queries; {task.name} needs them. Try: --task cross_view")
     gains: dict[str, dict[str, float]] = {query.query_id: {} for query in queries}
     known = set(item_ids)
-    for judgement in catalogue.judgements("test"):
+    for judgement in catalogue.judgements(task.split):
         if judgement.item_id in known:
             gains[judgement.query_id][judgement.item_id] = judgement.gain
     names = sorted({name for query in queries for name in query.slices})
@@ -176,9 +183,9 @@ def _named_text(views: Views, name: str) -> np.ndarray:
     return found
 
 
-def _pair_trial(pair: Pair, views: Views, item_ids: tuple[str, ...], is_test: np.ndarray) -> Trial:
+def _pair_trial(pair: Pair, views: Views, item_ids: tuple[str, ...], may_ask: np.ndarray) -> Trial:
     kind = "image" if pair.probe.endswith("image") else "text"
-    assets = np.where(is_test, probe_assets(pair, views, item_ids), -1)
+    assets = np.where(may_ask, probe_assets(pair, views, item_ids), -1)
     gallery = leave_out(views, kind, assets)
     if pair.gallery in ("title", "primary_image"):
         target = "text" if pair.gallery == "title" else "image"
@@ -226,7 +233,9 @@ def training_sets(task: Task, catalogue: Catalogue, track: str) -> tuple[Trainin
         sets.append(plain)
     train, valid = sets
     if track == "supervised" and not len(train.interactions):
-        raise RunError(f"{catalogue.name} has no train interactions; {task.name} trains on them. Try: --track zero-shot")
+        raise RunError(
+            f"{catalogue.name} has no train interactions; {task.name} trains on them. Try: --track zero-shot"
+        )
     return train, valid
 
 

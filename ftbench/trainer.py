@@ -39,8 +39,17 @@ class TrainerConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with these settings, all of it."""
-        bounds = {"budget": 0, "steps": 0, "batch_size": 2, "queries_per_item": 1, "learning_rate": 0,
-                  "image_rate": 0, "word_rate": 0, "weight_decay": 0, "threads": 1}
+        bounds = {
+            "budget": 0,
+            "steps": 0,
+            "batch_size": 2,
+            "queries_per_item": 1,
+            "learning_rate": 0,
+            "image_rate": 0,
+            "word_rate": 0,
+            "weight_decay": 0,
+            "threads": 1,
+        }
         found = [f"{k} is {getattr(self, k)}, expected at least {least}" for k, least in bounds.items()
                  if not getattr(self, k) >= least]  # fmt: skip
         return found + ([] if 0 <= self.warmup < 1 else [f"warmup is {self.warmup}, expected a share in [0, 1)"])

@@ -56,7 +56,9 @@ def test_default_board(method, task, session):
     assert 0 <= headline["low"] <= headline["mean"] <= headline["high"] <= 1
     assert found["scores"]["recall@500"]["mean"] is None and found["scores"]["recall@500"]["reason"]
     ranked = record.run_of(outcome.path, found)
-    assert record.rescore(found, ranked) == {k: found[k] for k in ("scores", "pairs", "slices", "n_queries", "n_skipped")}
+    assert record.rescore(found, ranked) == {
+        k: found[k] for k in ("scores", "pairs", "slices", "n_queries", "n_skipped")
+    }
     for ranking in ranked.rankings.values():
         values = evaluate(ranking, ["rr@1", "p@1", "hit@1"])
         assert values["rr@1"].tolist() == values["p@1"].tolist() == values["hit@1"].tolist()
@@ -92,6 +94,20 @@ def test_finished_runs_are_skipped_by_id(session):
     assert again.skipped and again.path == first.path and again.record == first.record
     changed = runner.run(request("single_view_clip", settings=(*QUICK, ("alignment_weight", "0.5"))), session)
     assert not changed.skipped and changed.path != first.path
+
+
+def test_the_validation_split_is_a_task_of_its_own(session):
+    catalogue = session.catalogue("studio@200")
+    for task, method in (("query2item", "bm25"), ("cross_view", "random")):
+        found = runner.run(untrained(method, task, split="valid"), session)
+        assert "--split valid" in found.record["command"] and found.path.parent.name == f"{task}-valid"
+        assert found.record["task"]["definition_sha256"] != runner.load_task(task, "studio@200").definition_sha256
+        valid = {catalogue.item_ids[i] for i in catalogue.rows("valid")}
+        asked = {query.query_id for query in catalogue.queries("valid")} if task == "query2item" else valid
+        for ranking in record.run_of(found.path, found.record).rankings.values():
+            assert set(ranking.item_ids) <= valid and set(ranking.query_ids) <= asked
+    with pytest.raises(FtbenchError, match="unknown split 'train'"):
+        runner.run(untrained("bm25", split="train"), session)
 
 
 def test_an_interrupted_run_leaves_no_record(session, monkeypatch):
@@ -158,7 +174,10 @@ def test_command_line_from_run_to_page(session_cache, tmp_path):
         (["run", "-m", "bm52", "-t", "query2item"], "Did you mean 'bm25'"),
         (["run", "-m", "bm25", "-t", "query"], "Did you mean 'query2item'"),
         (["run", "-m", "bm25", "-t", "query2item", "-d", "studoi"], "Did you mean 'studio'"),
-        (["run", "-m", "single_view_clip", "-t", "query2item", "-d", "studio@200", "-e", "tinny"], "Did you mean 'tiny'"),
+        (
+            ["run", "-m", "single_view_clip", "-t", "query2item", "-d", "studio@200", "-e", "tinny"],
+            "Did you mean 'tiny'",
+        ),
         (["run", "-m", "bm25", "-t", "query2item", "--set", "k1"], "expected KEY=VALUE"),
         (["run", "-m", "bm25", "-t", "query2item", "--set", "k2=1"], "unknown setting 'k2'"),
         (["run", "-m", "bm25", "-t", "query2item", "--board", "equal"], "equal-compute"),

@@ -6,8 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ftbench import search
+from ftbench import runfile, search
 from ftbench.errors import DataError
 from ftbench.runfile import (
     Run,
@@ -33,71 +35,81 @@ def assert_same(a: search.Ranking, b: search.Ranking):
 @pytest.fixture(params=["plain", "ties", "pairs"])
 def run(request):
     pairs = ["title-image", "image-title"] if request.param == "pairs" else [""]
-    ranked, _, slices = synthetic.rankings(1.5, pairs, 30, 80, np.random.default_rng(1), ties=request.param == "ties")
-    return Run(ranked, slices)
+    ranked, gains, slices = synthetic.rankings(
+        1.5, pairs, 30, 80, np.random.default_rng(1), ties=request.param == "ties"
+    )
+    return Run(ranked, slices), gains
 
 
 def test_a_run_comes_back_exactly(run, tmp_path):
-    field = write_run(tmp_path / "a.parquet", run)
-    again = read_run(tmp_path / "a.parquet", field)
+    run, gains = run
+    field = write_run(tmp_path / "a.parquet", run, gains)
+    again = read_run(tmp_path / "a.parquet", gains, field)
     assert list(again.rankings) == list(run.rankings)
     for pair in run.rankings:
         assert_same(run.rankings[pair], again.rankings[pair])
     assert again.slices == run.slices
 
 
-def test_queries_without_entries_or_relevant_items_and_odd_numbers_come_back():
-    empty = search.Ranking(
-        query_ids=["b", "ä \"quoted\"", "c"], item_ids=["10", "9", "é"],
-        offsets=np.array([0, 2, 2, 3], dtype=np.int64), item=np.array([2, 0, 1], dtype=np.int32),
-        rank=np.array([1, 2, 3], dtype=np.int32), score=np.array([-0.0, -1e-38, 3e38], dtype=np.float32),
-        gain=np.array([0.01, 0.0, 1 / 3]), tie_first=np.array([1, 1, 3], dtype=np.int32),
-        tie_size=np.array([2, 2, 1], dtype=np.int32), ideal_offsets=np.array([0, 1, 1, 1], dtype=np.int64),
-        ideal=np.array([0.01]), relevant_from=0.1, depth=3,
-    )  # fmt: skip
-    from ftbench import runfile
-
-    (again,) = runfile._decode(runfile._encode(Run({"": empty}, {"none": ()}))).rankings.values()
-    assert_same(empty, again)
-    assert again.score.tobytes() == empty.score.tobytes()  # -0.0 too
+@given(st.data())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_any_ranking_comes_back(data):
+    """Ties, gains outside the top, queries without judgements or without entries below, any depth."""
+    n, q = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 4))
+    item_ids = data.draw(st.lists(st.text("129aé", min_size=1, max_size=3), min_size=n, max_size=n, unique=True))
+    numbers = st.lists(st.sampled_from([-2.0, -0.0, 0.0, 0.5, 1e30]), min_size=n, max_size=n)
+    scores = np.array([data.draw(numbers) for _ in range(q)])
+    gain = st.sampled_from([0.0, 0.01, 1 / 3, 3.0])
+    gains = {f"q{i}": data.draw(st.dictionaries(st.sampled_from(item_ids), gain)) for i in range(q)}
+    level, depth = data.draw(st.sampled_from([0.01, 0.5, 3.0])), data.draw(st.integers(1, n))
+    ranking = search.rank_scores(scores, list(gains), item_ids, gains, level, depth)
+    again = runfile._decode(runfile._encode(Run({"": ranking}), {"": gains}), {"": gains}).rankings[""]
+    assert_same(ranking, again)
+    assert again.score.tobytes() == ranking.score.tobytes()  # -0.0 too
 
 
 def test_the_same_run_gives_the_same_bytes(run, tmp_path):
-    first = write_run(tmp_path / "a.parquet", run)
-    second = write_run(tmp_path / "a.parquet", read_run(tmp_path / "a.parquet"))
+    run, gains = run
+    first = write_run(tmp_path / "a.parquet", run, gains)
+    second = write_run(tmp_path / "a.parquet", read_run(tmp_path / "a.parquet", gains), gains)
     assert first == second
     assert first["bytes"] == (tmp_path / "a.parquet").stat().st_size
     assert first["sha256"] == hashlib.sha256((tmp_path / "a.parquet").read_bytes()).hexdigest()
     assert first["depth"] == 10
 
 
-def test_a_full_size_pair_takes_at_most_150_kb(tmp_path):
-    """2,000 queries x 2,000 items, about 4 relevant each, half of them beyond rank 10; ids without order."""
+def test_a_full_size_pair_of_the_worst_case_takes_at_most_150_kb(tmp_path):
+    """2,000 queries x 2,000 items at chance, 4.6 relevant each and nearly all of them beyond rank 10."""
     rng = np.random.default_rng(0)
-    q = n = 2000
-    relevant = rng.poisson(3, q) + 1  # mean 4
-    deep = rng.binomial(relevant, 0.5)
-    entries = 10 + deep
-    offsets = np.concatenate([[0], np.cumsum(entries)])
-    rank = np.concatenate([np.r_[1:11, np.sort(rng.choice(np.arange(11, n), d, replace=False))] for d in deep])
-    score = 0.45 - 0.04 * np.log(rank) + 0.02 * np.repeat(rng.standard_normal(q), entries)
-    score = (score + 0.003 * rng.standard_normal(len(rank))).astype(np.float32)
-    gain = np.where(rank > 10, 3.0, rng.choice([0.0, 1.0, 3.0], len(rank), p=[0.55, 0.25, 0.2]))
-    counts = relevant + rng.poisson(8, q)
-    ideal = np.concatenate([np.r_[np.full(r, 3.0), np.ones(c - r)] for r, c in zip(relevant, counts, strict=True)])
-    ranking = search.Ranking(
-        query_ids=[hashlib.sha256(f"q{i}".encode()).hexdigest()[:10] for i in range(q)],
-        item_ids=[hashlib.sha256(f"i{i}".encode()).hexdigest()[:10] for i in range(n)],
-        offsets=offsets, item=rng.integers(0, n, len(rank)).astype(np.int32), rank=rank.astype(np.int32), score=score,
-        gain=gain, tie_first=rank.astype(np.int32), tie_size=np.ones(len(rank), dtype=np.int32),
-        ideal_offsets=np.concatenate([[0], np.cumsum(counts)]), ideal=ideal, relevant_from=3.0, depth=10,
-    )  # fmt: skip
-    slices = {name: tuple(ranking.query_ids[i::3]) for i, name in enumerate("abc")}
-    assert write_run(tmp_path / "a.parquet", Run({"": ranking}, slices))["bytes"] <= 150_000
-    assert_same(ranking, read_run(tmp_path / "a.parquet").rankings[""])
+    query_ids, item_ids = (
+        [f"{kind}0-{i:07d}" for i in np.sort(rng.choice(6000, 2000, replace=False))] for kind in "qi"
+    )
+    gains = {}
+    for query in query_ids:
+        judged = rng.choice(2000, 68, replace=False)
+        relevant = 1 + rng.poisson(3.6)
+        gains[query] = {item_ids[i]: 3.0 if k < relevant else 1.0 for k, i in enumerate(judged)}
+    ranking = search.rank_scores(rng.standard_normal((2000, 2000)), query_ids, item_ids, gains, 3.0)
+    slices = {name: tuple(query_ids[i::3]) for i, name in enumerate("abc")}
+    assert write_run(tmp_path / "a.parquet", Run({"": ranking}, slices), {"": gains})["bytes"] <= 150_000
+    assert_same(ranking, read_run(tmp_path / "a.parquet", {"": gains}).rankings[""])
+
+
+def test_other_judgements_than_the_ranking_was_made_with_are_refused(run, tmp_path):
+    run, gains = run
+    (pair, judged), *_ = gains.items()
+    query = next(iter(judged))
+    more = judged[query] | {run.rankings[pair].item_ids[-1]: 2.0}
+    with pytest.raises(DataError, match="was not made with the judgements given"):
+        write_run(tmp_path / "a.parquet", run, gains | {pair: judged | {query: more}})
+    assert not list(tmp_path.iterdir())
+    write_run(tmp_path / "a.parquet", run, gains)
+    with pytest.raises(DataError, match="the judgements do not have"):
+        read_run(tmp_path / "a.parquet", {})
 
 
 def test_trec_lines_in_rank_order_with_exact_scores(run):
+    run, _ = run
     lines = list(export_trec(run, "mine"))
     assert len(lines) == sum(len(ranking.item) for ranking in run.rankings.values())
     pair, ranking = next(iter(run.rankings.items()))
@@ -109,6 +121,7 @@ def test_trec_lines_in_rank_order_with_exact_scores(run):
 
 
 def test_trec_refuses_ids_with_spaces(run):
+    run, _ = run
     ranking = next(iter(run.rankings.values()))
     bad = dataclasses.replace(ranking, item_ids=["a b", *ranking.item_ids[1:]])
     with pytest.raises(DataError, match="'a b'"):
@@ -116,16 +129,17 @@ def test_trec_refuses_ids_with_spaces(run):
 
 
 def test_another_file_than_the_record_names_is_refused(run, tmp_path):
+    run, gains = run
     path = tmp_path / "a.parquet"
-    field = write_run(path, run)
+    field = write_run(path, run, gains)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="not the one its record names.*--force"):
-        read_run(path, field)
+        read_run(path, gains, field)
     with pytest.raises(DataError, match="is not a run file"):
-        read_run(path)
+        read_run(path, gains)
     path.unlink()
     with pytest.raises(DataError, match="cannot be read.*--force"):
-        read_run(path, field)
+        read_run(path, gains, field)
 
 
 def test_a_parquet_of_something_else_names_the_missing_columns(tmp_path):
@@ -134,29 +148,32 @@ def test_a_parquet_of_something_else_names_the_missing_columns(tmp_path):
 
     pq.write_table(pa.table({"pair": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="without the columns depth, relevant_from"):
-        read_run(tmp_path / "a.parquet")
+        read_run(tmp_path / "a.parquet", {})
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("column", "change"),
     [
-        {"item": lambda a: a + 100_000},
-        {"item": lambda a: a - 1_000},
-        {"rank": lambda a: a[:-1]},
-        {"offsets": lambda a: np.r_[a[:-1], a[-1] + 1]},
-        {"ideal": lambda a: a[:-1]},
+        ("item", lambda values: [100_000, *values[1:]]),
+        ("item", lambda values: values[:-1]),
+        ("below", lambda values: [*values[:-1], 100_000]),
+        ("rank", lambda values: values[:-1]),
+        ("entries", lambda values: [*values[:-1], values[-1] + 1]),
+        ("score", lambda values: values[1:]),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(change, tmp_path):
-    ranked, _, _ = synthetic.rankings(1.5, [""], 5, 20, np.random.default_rng(1))
-    whole = ranked[""]
-    ((name, alter),) = change.items()
-    broken = dataclasses.replace(whole, **{name: alter(getattr(whole, name))})
-    if name == "rank":
-        broken = dataclasses.replace(broken, tie_first=whole.tie_first[:-1])
-    write_run(tmp_path / "a.parquet", Run({"": broken}))
-    with pytest.raises(DataError, match="do not fit together"):
-        read_run(tmp_path / "a.parquet")
+def test_arrays_that_do_not_fit_are_refused(column, change, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ranked, gains, _ = synthetic.rankings(1.5, [""], 5, 20, np.random.default_rng(1))
+    write_run(tmp_path / "a.parquet", Run(ranked), gains)
+    table = pq.read_table(tmp_path / "a.parquet")
+    (values,) = table[column].to_pylist()
+    place, kind = table.column_names.index(column), table.schema.field(column).type
+    pq.write_table(table.set_column(place, column, pa.array([change(values)], kind)), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="do not fit together|the judgements do not have"):
+        read_run(tmp_path / "a.parquet", gains)
 
 
 def test_writing_where_one_cannot_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):

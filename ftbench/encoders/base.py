@@ -114,7 +114,10 @@ class Encoder:
             table = cached_features(
                 (self.name, self.weights, "text", *(hashlib.sha256(text.encode()).hexdigest() for text in chosen)),
                 lambda: self._features(
-                    np.arange(len(chosen)), lambda rows: [chosen[i] for i in rows], self.tokenize, self.text_features,
+                    np.arange(len(chosen)),
+                    lambda rows: [chosen[i] for i in rows],
+                    self.tokenize,
+                    self.text_features,
                     progress,
                 ),
             )

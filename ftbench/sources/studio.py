@@ -202,7 +202,9 @@ def captioned_drawing(seed: int, index: int) -> tuple[np.ndarray, str]:
     """
     dice = Dice("foundation", seed, index)
     latent = {a: dice.pick([v for v in values if v not in HELD_OUT.get(a, ())]) for a, values in WORDS.items()}
-    view = dice.pick(("main", "main", "back", "back", "crop", "detail", "detail", "context", "context", "inside", "inside"))
+    view = dice.pick(
+        ("main", "main", "back", "back", "crop", "detail", "detail", "context", "context", "inside", "inside")
+    )
     return draw(view, latent, dice), words.caption(dice, latent, view)
 
 
