@@ -21,20 +21,22 @@ from ftbench.views import view_weights
 class Method(method.TwoTower):
     @dataclass(frozen=True)
     class Config:
-        primary_share: float = 0.25  # a_0 and b_0 in training; from a pilot on studio's validation split, not swept yet
-        alignment_weight: float = 0.1  # of the image-text loss beside the query loss; as single_view_clip
-        loss: Literal["fused", "blocks"] = "fused"  # form of the image-text loss
+        primary_share: float = 0.25  # a_0 and b_0 in training with queries; on validation of 0.1, 0.25, 0.4
+        alignment_share: float = 0.5  # a_0 and b_0 in training without; on validation of 0.25, 0.4, 0.5, 0.6
+        alignment_weight: float = 0.1  # of the image-text loss beside the query loss; on validation of 0, 0.1, 0.3
+        loss: Literal["fused", "blocks"] = "blocks"  # form of the image-text loss; on validation, better on both tasks
         inference: Literal["uniform", "matched"] = "uniform"  # view weights of the item vector
+
+    def fit(self, train, valid, trainer):
+        self.share = self.config.primary_share if len(train.interactions) else self.config.alignment_share
+        return super().fit(train, valid, trainer)
 
     def begin(self, data, towers):
         super().begin(data, towers)
-        self.shares = [
-            torch.from_numpy(view_weights(ids, self.config.primary_share))
-            for ids in (data.views.images, data.views.texts)
-        ]
+        self.shares = [torch.from_numpy(view_weights(ids, self.share)) for ids in (data.views.images, data.views.texts)]
 
     def loss(self, batch, towers, generator):
-        sides = []
+        self.sampled = []
         tables = (self.views.images, towers.images), (self.views.texts, towers.texts)
         for (ids, encode), weights in zip(tables, self.shares, strict=True):
             chosen, weights = ids[batch.items], weights[batch.items]  # (b, m)
@@ -42,9 +44,8 @@ class Method(method.TwoTower):
             auxiliary = torch.from_numpy(chosen).gather(1, drawn.clamp(min=0)[:, None])[:, 0]
             auxiliary = torch.where(drawn >= 0, auxiliary, -1)
             primary = encode(chosen[:, 0])  # (b, d)
-            sides.append(SampledViews(primary, encode(auxiliary.numpy()), weights[:, 0].to(primary.device)))
-        self.sampled = sides
-        image, text = (sampled_mean(side.primary, side.auxiliary, side.share) for side in sides)
+            self.sampled.append(SampledViews(primary, encode(auxiliary.numpy()), weights[:, 0].to(primary.device)))
+        image, text = (sampled_mean(side.primary, side.auxiliary, side.share) for side in self.sampled)
         return self.objective(batch, towers, image, text)
 
     def alignment(self, towers, image, text):
@@ -53,4 +54,4 @@ class Method(method.TwoTower):
         return super().alignment(towers, image, text)
 
     def weights(self, ids):
-        return view_weights(ids, None if self.config.inference == "uniform" else self.config.primary_share)
+        return view_weights(ids, None if self.config.inference == "uniform" else self.share)

@@ -1,7 +1,8 @@
 """Mean pooling: trained on single views as CLIP is, but an item's vector is the mean over all its views.
 
 Idea: the cheapest way to use auxiliary views, at inference alone.
-Differs from the paper: the abstract (arXiv 2512.18117) does not say how its pooling baseline weighs views; all alike here.
+Differs from the paper: the abstract (arXiv 2512.18117) does not say how its pooling baseline weighs views; here
+all alike.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Mean pooling with all views encoded at every step: the linear-cost reference.
 
 Idea: train exactly what inference uses, and pay for every view of every item in every batch.
-Differs from the paper: not named in its abstract (arXiv 2512.18117); the upper end that constant cost is measured against.
+Differs from the paper: not named in its abstract (arXiv 2512.18117); the upper end that constant cost is
+measured against.
 """
 
 from dataclasses import dataclass

@@ -35,13 +35,29 @@ def _options(
 
 @app.command()
 def run(
-    method: Annotated[list[str], typer.Option("--method", "-m", help="Name, path to a .py file, or `default` for the whole board. Repeatable.")],
-    task: Annotated[list[str], typer.Option("--task", "-t", help="query2item, cross_view, or a path to a .toml file. Repeatable.")],
-    data: Annotated[list[str], typer.Option("--data", "-d", help="Data set: studio, studio@N, magento-luma. Repeatable.")] = ["studio"],  # noqa: B006
-    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="tiny, lite, MODEL/PRETRAINED or MODEL/FILE. Default: what suits the data.")] = None,
-    seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],  # noqa: B006
-    settings: Annotated[list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")] = [],  # noqa: B006
-    track: Annotated[str | None, typer.Option("--track", help="zero-shot, aligned or supervised. Default: the task's.")] = None,
+    method: Annotated[
+        list[str],
+        typer.Option("--method", "-m", help="Name, path to a .py file, or `default` for the whole board. Repeatable."),
+    ],
+    task: Annotated[
+        list[str], typer.Option("--task", "-t", help="query2item, cross_view, or a path to a .toml file. Repeatable.")
+    ],
+    data: Annotated[
+        list[str], typer.Option("--data", "-d", help="Data set: studio, studio@N, magento-luma. Repeatable.")
+    ] = ["studio"],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", "-e", help="tiny, lite, MODEL/PRETRAINED or MODEL/FILE. Default: what suits the data."
+        ),
+    ] = None,
+    seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],
+    settings: Annotated[
+        list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")
+    ] = [],
+    track: Annotated[
+        str | None, typer.Option("--track", help="zero-shot, aligned or supervised. Default: the task's.")
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="valid, to choose settings by, or test.")] = "test",
     board: Annotated[str, typer.Option("--board", help="equal-compute or equal-steps.")] = "equal-compute",
     results: Results = Path("results"),
@@ -49,7 +65,7 @@ def run(
     depth: Annotated[int, typer.Option("--depth", help="Ranks kept per query in the run file.", min=10)] = 10,
     source: Source = None,
     force: Annotated[bool, typer.Option("--force", help="Run again what is finished.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run methods on tasks: fit, embed, search, measure, and write one record each.
 
     Finished runs are recognised by their id and skipped. Example:
@@ -105,8 +121,9 @@ def _closing_table(outcomes: list) -> None:
         shown = "—" if score["mean"] is None else f"{score['mean']:.3f}"
         interval = "" if score["low"] is None else f"{score['low']:.3f}–{score['high']:.3f}"
         seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
-        rows.append([name, request.task, request.data, str(request.seed), f"{record['task']['headline']} {shown}", interval,
-                     seconds, str(outcome.path)])  # fmt: skip
+        score = f"{record['task']['headline']} {shown}"
+        seed, path = str(request.seed), str(outcome.path)
+        rows.append([name, request.task, request.data, seed, score, interval, seconds, path])
     columns = ["method", "task", "data", "seed", "score", "95% interval", "seconds", "record"]
     console.table("", columns, rows, numeric=lambda i: i in (3, 6))
     if any(outcome.skipped and outcome.record for outcome in outcomes):

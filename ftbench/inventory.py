@@ -7,12 +7,14 @@ import inspect
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from textwrap import fill
 
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, View, normalize_query
 from ftbench.sources import DATA, source_for
 from ftbench.store import Catalogue, open_catalogue, prepare
 
+_WIDTH = 100  # of prose on a terminal
 WHAT = ("methods", "tasks", "data", "encoders")
 
 
@@ -44,13 +46,15 @@ def description(name: str) -> str:
     from ftbench.encoders.base import ENCODERS
     from ftbench.method import load_method, method_names
     from ftbench.task import load_task, task_names
+    from ftbench.trainer import TrainerConfig
 
     if name in method_names() or name.endswith(".py"):
         method = load_method(name)
-        settings = [f"  {f.name} = {getattr(method.config, f.name)!r}" for f in fields(method.config)]
-        return "\n".join([f"Method {method.name}", "", inspect.getdoc(inspect.getmodule(type(method))) or "", "",
-                          "Settings (--set KEY=VALUE):", *(settings or ["  none"]),
-                          "", "In the source file each setting's comment gives its unit and origin."])  # fmt: skip
+        lines = [f"Method {method.name}", "", inspect.getdoc(inspect.getmodule(type(method))) or "", "",
+                 "Settings (--set KEY=VALUE), with unit and origin:", *_settings(type(method.config))]  # fmt: skip
+        if method.trained:
+            lines += ["", "Shared by all trained methods (--set trainer.KEY=VALUE):", *_settings(TrainerConfig)]
+        return "\n".join(lines)
     if name in task_names() or name.endswith(".toml"):
         task = load_task(name, "studio")
         lines = [f"Task {task.name}: {task.summary}", f"Track {task.track}, headline {task.headline}.",
@@ -66,6 +70,13 @@ def description(name: str) -> str:
     raise unknown("name", name, [*method_names(), *task_names(), *DATA, *ENCODERS])
 
 
+def _settings(config: type) -> list[str]:
+    """The fields of a dataclass as its source gives them, comments included."""
+    names = {field.name for field in fields(config)}
+    lines = [line.strip() for line in inspect.getsource(config).splitlines()] if names else []
+    return [f"  {line}" for line in lines if line.partition(":")[0] in names] or ["  none"]
+
+
 def data_summary(catalogue: Catalogue) -> str:
     """Counts, licence, what was dropped and disclosures of a prepared data set."""
     info, manifest = catalogue.info, catalogue.manifest
@@ -73,18 +84,20 @@ def data_summary(catalogue: Catalogue) -> str:
     views = catalogue.view_ids("image")
     lines = [
         f"{info.name} ({info.version}): {info.title}",
-        info.description,
+        fill(info.description, _WIDTH),
         "",
         f"items       {counts['items']:,}  (" + ", ".join(f"{split} {counts[split]:,}" for split in SPLITS) + ")",
         f"images      {counts['images']:,}  ({(views >= 0).sum(axis=1).mean():.1f} per item)",
         f"texts       {counts['texts']:,}",
-        f"queries     {counts['queries']:,}  ({counts['judgements']:,} judgements, {counts['interactions']:,} interactions)",
+        f"queries     {counts['queries']:,}  "
+        f"({counts['judgements']:,} judgements, {counts['interactions']:,} interactions)",
         f"licence     {info.licence}",
         f"fingerprint {manifest['fingerprint']}",
         f"folder      {catalogue.folder}",
     ]
     lines += [f"dropped     {count:,}  {reason}" for reason, count in manifest["dropped"].items() if count]
-    return "\n".join(lines + [""] * bool(info.disclosures) + [f"- {text}" for text in info.disclosures])
+    disclosed = [fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ") for text in info.disclosures]
+    return "\n".join(lines + [""] * bool(disclosed) + disclosed)
 
 
 def leaks(catalogue: Catalogue) -> list[str]:

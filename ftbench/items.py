@@ -21,7 +21,7 @@ class View:
     role: "primary" (one per kind) or "auxiliary".
     content: text views hold str; image views hold uint8 pixels (h, w, 3) or the path of an image file.
     probe: False for a view known to be wrong or uninformative: it never serves as a probe.
-    reveals: names of the item's attributes that a reader of this view alone can tell (exact for drawn data, else empty).
+    reveals: names of the item's attributes that a reader of this view alone can tell (exact for drawn data, or empty).
     """
 
     kind: str

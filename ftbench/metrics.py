@@ -1,4 +1,6 @@
-"""Measures of a ranking, vectorised over queries, with their range under ties. Numpy only; must not know how scores came.
+"""Measures of a ranking, vectorised over queries, with their range under ties. Numpy only.
+
+Must not know where scores come from.
 
 A measure is a value whose printed name parses back: recall@10, hit@10, ndcg@10, rr@10, ap@100, p@10. All follow
 trec_eval: gains are linear in nDCG, and recall and ap divide by the number of relevant items.
@@ -59,7 +61,7 @@ def evaluate(ranking: Ranking, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 @cache
 def discounts(k: int) -> np.ndarray:
-    """1 / log2(rank + 1) for ranks 1 to k, (k,) float64; from the C library, since numpy's differs between processors."""
+    """1 / log2(rank + 1) for ranks 1 to k, (k,) float64; from the C library: numpy's differs by processor."""
     return np.array([1 / log2(rank + 1) for rank in range(1, k + 1)])
 
 
@@ -117,7 +119,7 @@ class _Flat:
 
 
 def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(worst, expected, best) value per query, each (q,) float64, over all orders of tied items, for ndcg, recall, hit, rr.
+    """(worst, expected, best) per query, each (q,) float64, over all orders of tied items; for ndcg, recall, hit, rr.
 
     Of a tie group with first rank f, size s and r relevant items, c = clip(k - f + 1, 0, s) places lie within k: best
     min(r, c), worst max(0, r - (s - c)), expected r c / s hits. The rest follows the same way; expectations are over

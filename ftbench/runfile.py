@@ -92,7 +92,8 @@ def read_run(path: Path, judgements: Judgements, expected: Mapping | None = None
         return _decode(data, judgements)
     except (ValueError, TypeError, KeyError, OSError) as problem:  # pyarrow's own errors are ValueErrors
         raise DataError(
-            f"{path} is not a run file of these judgements: {problem}. Expected the Parquet columns {', '.join(_COLUMNS)}."
+            f"{path} is not a run file of these judgements: {problem}. "
+            f"Expected the Parquet columns {', '.join(_COLUMNS)}."
         ) from None
 
 
@@ -114,7 +115,7 @@ def export_trec(run: Run, tag: str = "ftbench") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Positive judgements of some queries, of each by gain descending, then item id; items outside the gallery left out.
+    """Positive judgements of some queries, of each by gain descending, then item id, of items in the gallery.
 
     offsets (q+1,) int64: those of query i are [offsets[i], offsets[i+1]); item (j,) int32, gain (j,) float64.
     """

@@ -20,7 +20,7 @@ from ftbench.runfile import Run
 from ftbench.sources import source_for
 from ftbench.store import Catalogue, open_catalogue, prepare
 from ftbench.task import TRACKS, Task, Trial, load_task, training_sets, trials
-from ftbench.trainer import BOARDS, Trained, Trainer, TrainerConfig
+from ftbench.trainer import BOARDS, Trained, Trainer, TrainerConfig, default_settings
 
 # In the order of the board; each with the tracks it has a row on besides the task's own.
 DEFAULT_METHODS = (
@@ -107,8 +107,8 @@ class Outcome:
 
 
 def requests(methods: list[str], tasks: list[str], data: list[str], seeds: list[int], common: Request) -> list[Request]:
-    """One request per run. The method `default` stands for the whole board, zero-shot rows included; a method that a seed
-    does not change gets one run."""
+    """One request per run. The method `default` stands for the whole board, zero-shot rows included; a method that a
+    seed does not change gets one run."""
     made = []
     for name_of_data in data:
         for task in tasks:
@@ -166,12 +166,12 @@ def plan(request: Request, session: Session) -> _Plan:
     trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
     own = {key: value for key, value in request.settings if not key.startswith("trainer.")}
     method = load_method(request.method, own)
-    config = parse_settings("trainer", TrainerConfig(), trainer)
     if request.track and request.track not in TRACKS:
         raise unknown("track", request.track, TRACKS)
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
     track = request.track or (task.track if method.trained else "zero-shot")
+    config = parse_settings("trainer", default_settings(track), trainer)
     _device(request.device)
     if track == "weak":
         raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")

@@ -12,7 +12,7 @@ _CHUNK = 4_000  # permutations held at a time
 def bootstrap(
     values: np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of values (s seeds, q queries) float64, or (q,); seeds and queries are resampled together.
+    """Percentile interval of the mean of values (s seeds, q queries) float64, or (q,); both are resampled together.
 
     Each resample draws s seeds and q queries with replacement and takes the mean over all their pairs (the two-way
     bootstrap of Owen 2007 for crossed factors): seeds share their queries, so queries are not redrawn per seed.

@@ -36,17 +36,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all: temporary file in the same folder, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _features(table: str) -> "object":
     from datasets import Features, List, Value
 
@@ -234,7 +223,8 @@ def prepare(source: Source, progress: Progress, cache: Path | None = None) -> "C
                 for name in TABLES
             },
         }
-        write_json(folder / "manifest.json", manifest)
+        text = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True)
+        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
         target = root / source.info.name
         if target.exists():
             shutil.rmtree(target)

@@ -210,7 +210,7 @@ def test_lists_and_descriptions(session_cache, tmp_path):
     for what, name in (("methods", "bm25"), ("tasks", "cross_view"), ("data", "magento-luma"), ("encoders", "lite")):
         assert name in ftbench("list", what, cache=session_cache, cwd=tmp_path).stdout
     said = ftbench("describe", "factorized_transport", cache=session_cache, cwd=tmp_path).stdout
-    assert "Differs from the paper" in said and "primary_share = " in said
+    assert "Differs from the paper" in said and "primary_share: float = " in said and "learning_rate: float = " in said
 
 
 def test_a_method_file_of_one_s_own(session, tmp_path):

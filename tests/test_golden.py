@@ -1,4 +1,4 @@
-"""A small run of each kind against its stored numbers: numbers that move without NUMERICS being raised fail, better included.
+"""Small runs against their stored numbers: numbers that move without NUMERICS being raised fail, better included.
 
 After a change that is meant to move them: raise NUMERICS, then `python tests/test_golden.py` writes golden.json anew.
 """

@@ -157,7 +157,8 @@ def test_by_hand():
     )
     ideal = 3 + 2 / math.log2(3) + 1 / 2
     expected = {
-        "recall@1": 0, "recall@2": 1 / 2, "recall@5": 1, "recall@9": 1, "hit@1": 0, "hit@2": 1, "p@2": 1 / 2, "p@4": 1 / 4,
+        "recall@1": 0, "recall@2": 1 / 2, "recall@5": 1, "recall@9": 1, "hit@1": 0, "hit@2": 1,
+        "p@2": 1 / 2, "p@4": 1 / 4,
         "p@10": 2 / 10, "rr@1": 0, "rr@2": 1 / 2, "rr@9": 1 / 2, "ap@4": 1 / 4, "ap@5": (1 / 2 + 2 / 5) / 2,
         "ndcg@1": 0, "ndcg@2": 3 / math.log2(3) / (3 + 2 / math.log2(3)),
         "ndcg@5": (3 / math.log2(3) + 1 / 2 + 2 / math.log2(6)) / ideal,

@@ -1,5 +1,6 @@
 """The trainer: one data order for all, budgets that are kept and counted, identical reruns."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -219,6 +220,7 @@ def test_cached_forward_value_is_over_all_views(encoder, toy):
     towers = Towers(encoder.build(0), encoder, torch.device("cpu"), Meter(1.0, 1.0))
     towers.open(train, quiet)
     method = load_method("factorized_transport_cached")
+    method.share, method.sampled = method.config.primary_share, []
     with torch.no_grad():
         method.begin(train, towers)
     items = np.arange(len(train.item_ids))
@@ -231,6 +233,61 @@ def test_cached_forward_value_is_over_all_views(encoder, toy):
         expected = sum(float(w) * v for w, v in zip(weights[row][ids >= 0], vectors, strict=True))
         torch.testing.assert_close(side[row].detach(), expected, atol=1e-5, rtol=1e-4)
     assert side.requires_grad
+
+
+def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
+    """Against a plain loop; item 1 has no auxiliary image, so no row for it among the auxiliaries."""
+    from types import SimpleNamespace
+
+    from ftbench.losses import SampledViews
+
+    generator = torch.Generator().manual_seed(4)
+    unit = lambda *shape: torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)  # noqa: E731
+    share = [torch.tensor([0.5, 1.0, 0.5]), torch.tensor([0.5, 0.5, 0.5])]
+    sampled = [SampledViews(unit(3, 4), unit(3, 4), s) for s in share]
+    image, text = 0.7 * unit(3, 4), 0.4 * unit(3, 4)  # fused vectors are shorter than 1
+    method = load_method("factorized_transport_cached")
+    method.sampled = sampled
+    found = float(method.alignment(SimpleNamespace(scale=torch.tensor(5.0)), image, text))
+
+    def one_way(probes, gallery):
+        logits = [[5 * float(p @ g / g.norm() / p.norm()) for g in gallery] for p in probes]
+        return sum(math.log(sum(math.exp(x) for x in row)) - row[i] for i, row in enumerate(logits)) / len(logits)
+
+    def both_ways(x, y):
+        return (one_way(x, y) + one_way(y, x)) / 2
+
+    kept = [0, 2]
+    terms = [
+        both_ways(sampled[0].primary, text),
+        both_ways(sampled[0].auxiliary[kept], text[kept]),
+        both_ways(sampled[1].primary, image),
+        both_ways(sampled[1].auxiliary, image),
+    ]
+    assert found == pytest.approx(sum(terms) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["factorized_transport", "factorized_transport_cached"])
+def test_the_primary_share_follows_the_track(name, encoder, toy):
+    for track, key in (("supervised", "primary_share"), ("aligned", "alignment_share")):
+        train, valid = training_sets(load_task("query2item", "toy"), toy, track)
+        method = load_method(name, {"primary_share": "0.3", "alignment_share": "0.6", "inference": "matched"})
+        config = TrainerConfig(budget=600.0, batch_size=4)
+        method.fit(train, valid, Trainer(encoder, config, "equal-compute", 0, torch.device("cpu"), lambda title: quiet))
+        expected = getattr(method.config, key)
+        assert float(method.shares[0][0, 0]) == 1.0, "item 0 has no auxiliary image"
+        assert float(method.shares[0][1, 0]) == pytest.approx(expected)
+        assert method.weights(train.views.images)[1, 0] == pytest.approx(expected)
+
+
+def test_without_queries_items_that_lack_images_or_texts_do_not_enter(toy):
+    train, _ = training_sets(load_task("cross_view", "toy"), toy, "aligned")
+    images, texts = train.views.images.copy(), train.views.texts.copy()
+    images[3], texts[7] = -1, -1
+    train = replace(train, views=replace(train.views, images=images, texts=texts))
+    batches = batches_of(train, TrainerConfig(batch_size=4), 0)
+    seen = np.concatenate([next(batches).items for _ in range(30)])
+    assert set(seen.tolist()) == set(range(len(train.item_ids))) - {3, 7}
 
 
 def test_word_tokenizer():

@@ -77,8 +77,8 @@ class Encoder:
     """A named encoder with its initial weights.
 
     build(seed): a fresh model with the initial weights (the seed matters only to parts that have no trained weights).
-    dimensions: width d of the vectors. image_flops, text_flops: floating-point operations of one forward pass of a tower; 0 for locked towers, which a
-    training step never runs.
+    dimensions: width d of the vectors. image_flops, text_flops: floating-point operations of one forward pass of a
+    tower; 0 for locked towers, which a training step never runs.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Encoder:
     text_features: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def image_inputs(self, assets: Assets, progress: Progress) -> Inputs:
-        """Inputs for the image tower by image asset id. A locked tower runs once over all of them; the cache keeps it."""
+        """Inputs for the image tower by image asset id. A locked tower runs once over all; the cache keeps it."""
         if not self.locked:
             return Inputs(lambda ids: self.preprocess(assets.pixels(ids)))
         everything = np.arange(len(assets.image_sha256))

@@ -7,7 +7,7 @@ from ftbench.errors import unknown
 from ftbench.items import Source
 
 DATA = {
-    "studio": "drawn catalogue, in the package: 4,000 train, 500 valid and 2,000 test items (studio@N for N items in all)",
+    "studio": "drawn catalogue, in the package: 4,000 train, 500 valid, 2,000 test items (studio@N: N items in all)",
     "studio-confirm": "the same generator with a reserved seed: scored once, to confirm the committed board",
     "magento-luma": "a real store's catalogue with photographs (Magento 2 sample data)",
 }

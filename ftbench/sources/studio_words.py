@@ -146,7 +146,8 @@ _BRANDS = ("acme", "bellwood", "corvo", "dunmore", "elmstead", "fjordline", "gan
 _PUFF = ("new", "classic", "premium", "sale", "original", "limited", "deluxe", "bestseller", "large", "small",
          "unisex", "modern", "everyday", "signature")  # fmt: skip
 _SENTENCE = ("a", "the", "for", "with", "and", "in", "on", "our", "your", "this", "is", "made", "of", "back", "lining",
-             "closeup", "inside", "next", "to", "perfect", "days", "fine", "by", "design", "ideal", "wear", "gift")  # fmt: skip
+             "closeup", "inside", "next", "to", "perfect", "days", "fine", "by", "design", "ideal",
+             "wear", "gift")  # fmt: skip
 _ASK = ("need", "looking", "some", "nice", "good", "cheap", "any", "want")
 
 
