@@ -17,7 +17,7 @@ from ftbench.views import view_weights
 class Method(method.TwoTower):
     @dataclass(frozen=True)
     class Config:
-        alignment_weight: float = 0.1  # of the image-text loss beside the query loss; as single_view_clip
+        alignment_weight: float = 0.0  # of the image-text loss beside the query loss; on validation of 0, 0.1, 0.3
 
     def loss(self, batch, towers, generator):
         sides = []
