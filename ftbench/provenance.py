@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ftbench import __version__
@@ -62,8 +63,21 @@ def short_title(docstring: str) -> str:
     return re.split(r":\s|\s\(|,\s|\.\s|\.$|\n", docstring, maxsplit=1)[0].strip()[:120]
 
 
+def restart_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can (Linux): one process may make many runs."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int | None:
-    """The most memory this process has held, in bytes; None where the system does not tell."""
+    """The most memory this process has held since `restart_peak_memory`, in bytes; None where the system does not tell.
+
+    Where counting cannot be restarted it is the most since the process began.
+    """
+    with suppress(OSError):
+        held = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if held:
+            return int(held[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows

@@ -263,6 +263,7 @@ def _fit(planned: _Plan, session: Session) -> Trained | None:
 def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
     """Fit, embed, search and measure: what was ranked, and the measured half of the record."""
     clock = {"total": time.perf_counter(), "embed": 0.0, "search": 0.0}
+    provenance.restart_peak_memory()
     trained = _fit(planned, session)
     embedder = None
     if trained is not None:

@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ftbench import provenance
@@ -145,3 +147,13 @@ def test_a_folder_inside_another_checkout_has_no_commit(tmp_path):
     git(tmp_path, "commit", "-q", "-m", "x")
     (tmp_path / "inside").mkdir()
     assert provenance.git_state(tmp_path / "inside") == {"commit": None, "dirty": None}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can restart the count")
+def test_peak_memory_counts_from_its_restart():
+    before = provenance.peak_memory()
+    block = np.ones(50_000_000)  # 400 MB
+    assert provenance.peak_memory() > before + 0.3e9
+    del block
+    provenance.restart_peak_memory()
+    assert provenance.peak_memory() < before + 0.1e9
