@@ -1,6 +1,7 @@
 """Where numbers came from: source files, machine, packages, commit. Must not know tasks, methods or records."""
 
 import ast
+import ctypes
 import hashlib
 import importlib.metadata
 import os
@@ -64,7 +65,12 @@ def short_title(docstring: str) -> str:
 
 
 def restart_peak_memory() -> None:
-    """Let `peak_memory` count from now on, where the system can (Linux): one process may make many runs."""
+    """Let `peak_memory` count from now on, where the system can (Linux): one process may make many runs.
+
+    What earlier runs freed is given back to the system first; what they keep (catalogues, encoders) still counts.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -28,3 +28,24 @@ def test_records_come_from_clean_commits():
 
 def test_all_of_results_stays_small():
     assert sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()) < 60e6
+
+
+def test_no_method_is_above_the_ceiling():
+    """The oracle knows all that an item's views show: no headline exceeds what it reaches where ties fall best."""
+    tables = {}
+    for _, found in FOUND:
+        parts = {"": found} | found["pairs"]
+        for part, scored in parts.items():
+            if part or not found["pairs"]:
+                key = found["data"]["name"], found["task"]["name"], part
+                tables.setdefault(key, {}).setdefault(found["method"]["name"], []).append(
+                    scored["scores"][found["task"]["headline"]]
+                )
+    checked = 0
+    for key, methods in tables.items():
+        for ceiling in methods.pop("oracle", []):
+            for name, scores in methods.items():
+                for score in scores:
+                    assert score["mean"] <= ceiling["tie_high"], (key, name)
+                    checked += 1
+    assert checked or not FOUND
