@@ -107,25 +107,33 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 def _closing_table(outcomes: list) -> None:
+    """A table per task and data set: scores with intervals, seconds and which record; then where records are."""
     from ftbench import console
 
-    rows, notes = [], []
+    tables, notes = {}, []
     for outcome in outcomes:
         request, record = outcome.request, outcome.record
         name = request.method + (" (zero-shot)" if request.track == "zero-shot" else "")
+        rows = tables.setdefault((request.task, request.data), [])
         if record is None:
-            rows.append([name, request.task, request.data, "", "—", "", "—", "—"])
+            rows.append([name, "", "—", "", "—", "—"])
             notes.append(f"{name}: {outcome.skipped}.")
             continue
         score = record["scores"][record["task"]["headline"]]
         shown = "—" if score["mean"] is None else f"{score['mean']:.3f}"
         interval = "" if score["low"] is None else f"{score['low']:.3f}–{score['high']:.3f}"
         seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
-        score = f"{record['task']['headline']} {shown}"
-        seed, path = str(request.seed), str(outcome.path)
-        rows.append([name, request.task, request.data, seed, score, interval, seconds, path])
-    columns = ["method", "task", "data", "seed", "score", "95% interval", "seconds", "record"]
-    console.table("", columns, rows, numeric=lambda i: i in (3, 6))
+        short = outcome.path.stem.removeprefix(f"{record['method']['name']}-")
+        rows.append([name, str(request.seed), shown, interval, seconds, short])
+    for (task, data), rows in tables.items():
+        headlines = {o.record["task"]["headline"] for o in outcomes if o.record and o.request.task == task}
+        columns = ["method", "seed", " ".join(headlines) or "score", "95% interval", "seconds", "record"]
+        console.table(f"{task} on {data}", columns, rows, numeric=lambda i: i in (1, 2, 4))
+    paths = [outcome.path for outcome in outcomes if outcome.path]
+    if len(paths) == 1:
+        print(f"Record: {paths[0]}")
+    elif paths:
+        print(f"Records: {paths[0].parents[2] / 'DATA' / 'TASK' / 'METHOD-RECORD.json'}")
     if any(outcome.skipped and outcome.record for outcome in outcomes):
         print("* finished before and found by its id; --force runs it again.")
     for note in dict.fromkeys(notes):

@@ -79,7 +79,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], numeric: Callab
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for i, column in enumerate(columns):
         drawn.add_column(column, justify="right" if numeric(i) else "left", overflow="fold")
     for row in rows:
