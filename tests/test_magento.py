@@ -12,16 +12,14 @@ from ftbench.items import normalize_query, split_of
 from ftbench.sources.magento import (
     MEDIA,
     REQUIRED,
-    SHARES,
     Magento,
-    Tally,
     category_paths,
     image_path,
     parse_pairs,
     read_export,
-    strip_html,
 )
-from ftbench.sources.magento_items import Product, groups, tags
+from ftbench.sources.magento_items import Product, tags
+from ftbench.sources.rows import SHARES, Tally, groups, strip_html
 
 COLUMNS = (
     "sku store_view_code product_type categories name description short_description product_online visibility "

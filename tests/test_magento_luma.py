@@ -10,7 +10,6 @@ import pytest
 from ftbench.errors import DataError
 from ftbench.items import Item, View, normalize_query
 from ftbench.sources import magento_luma
-from ftbench.sources.magento import SHARES
 from ftbench.sources.magento_items import words
 from ftbench.sources.magento_luma import JUDGED, VARIABLE, Luma, luma_folder
 from ftbench.sources.magento_queries import (
@@ -26,6 +25,7 @@ from ftbench.sources.magento_queries import (
     phrase,
     review_text,
 )
+from ftbench.sources.rows import SHARES
 
 
 def quiet(done, total):

@@ -4,62 +4,19 @@ One CSV row is one product of one store view. Children (`configurable_variations
 a product nobody can see and no parent names is dropped. Image paths are relative to `pub/media/catalog/product`.
 """
 
-import csv
 import html
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ftbench.errors import DataError, several
-from ftbench.items import (
-    Interaction,
-    Item,
-    Judgement,
-    Progress,
-    Queries,
-    Query,
-    SourceInfo,
-    normalize_query,
-    split_of,
-)
-from ftbench.sources.magento_items import Product, build_items, query_id
+from ftbench.items import Item, Progress, Queries, SourceInfo
+from ftbench.sources.magento_items import Product, build_items
+from ftbench.sources.rows import SHARES, Tally, read_queries, read_rows, strip_html
 
 REQUIRED = ("sku", "product_type", "name", "description", "categories", "base_image")
 MEDIA = ("pub/media/catalog/product", "media/catalog/product", "catalog/product")  # beside an export, first that exists
-SHARES = (0.40, 0.10, 0.50)  # train, valid, test of a small store (DESIGN.md, "Splits and galleries")
 _SYSTEM = {"has_options", "required_options"}  # how the shop works, not what the product is
-_FIELD_LIMIT = 16 * 1024 * 1024  # characters; `configurable_variations` outgrows the csv module's 131,072
-_TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.S)
-_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|\{\{.*?\}\}", re.S | re.I)  # code, and Magento's own directives
-
-
-@dataclass
-class Tally:
-    """What became of the rows: `read` = `kept` + `merged` + `dropped`; `reasons` says why rows were dropped."""
-
-    read: int = 0
-    kept: int = 0
-    merged: int = 0
-    dropped: int = 0
-    reasons: Counter = field(default_factory=Counter)
-
-    def drop(self, reason: str) -> None:
-        """Count one row that is left out."""
-        self.dropped += 1
-        self.reasons[reason] += 1
-
-    def counts(self) -> dict[str, int]:
-        """The four counts by name."""
-        return {"read": self.read, "kept": self.kept, "merged": self.merged, "dropped": self.dropped}
-
-
-def strip_html(text: str) -> str:
-    """Plain text of an HTML fragment: tags and directives out, entities resolved (twice escaped too), single spaces."""
-    for _ in range(2):
-        text = html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
-    return re.sub(r"[\s\u2022]+", " ", _TAG.sub(" ", text)).strip()
 
 
 def parse_pairs(text: str) -> dict[str, tuple[str, ...]]:
@@ -85,41 +42,6 @@ def category_paths(text: str) -> tuple[tuple[str, ...], ...]:
         if len(names) > 1 and all(names):
             paths.append(tuple(names[1:]))
     return tuple(dict.fromkeys(paths))
-
-
-def read_rows(path: Path, required: Iterable[str], tally: Tally, problems: list[str]) -> list[tuple[int, dict]]:
-    """A CSV file's rows with their numbers as a spreadsheet shows them (the header is row 1).
-
-    A file that cannot be read as UTF-8 CSV with the required columns is added to `problems`; a row with another number
-    of cells than the header is dropped and counted. Every row read counts in `tally.read`.
-    """
-    rows: list[tuple[int, dict]] = []
-    limit = csv.field_size_limit(_FIELD_LIMIT)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in required if name not in header]
-            if missing:
-                problems.append(f"{path.name}, row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
-                return []
-            for number, cells in enumerate(reader, start=2):
-                if not any(cells):
-                    continue
-                tally.read += 1
-                if len(cells) != len(header):
-                    tally.drop("row with another number of cells than the header")
-                    continue
-                rows.append((number, dict(zip(header, cells, strict=True))))
-    except UnicodeDecodeError:
-        problems.append(f"{path.name}: not UTF-8; export it again as UTF-8 CSV")
-    except csv.Error as problem:
-        problems.append(f"{path.name}: not a readable CSV file ({problem})")
-    except OSError as problem:
-        problems.append(f"{path.name}: cannot be opened ({problem.strerror})")
-    finally:
-        csv.field_size_limit(limit)
-    return rows
 
 
 def image_path(text: str) -> str | None:
@@ -217,57 +139,6 @@ def _merge(rows: dict[str, dict], images: dict[str, list[str]], tally: Tally) ->
             images=tuple(images[sku]),
             variants=tuple(dict.fromkeys(path for child in children.get(sku, ()) for path in images[child])),
         )
-
-
-def read_queries(path: Path, splits: Mapping[str, str], tally: Tally) -> Queries:
-    """A person's own `query<TAB>item_id[<TAB>gain]` file (header row; gain 1 where absent) as queries of each split.
-
-    splits: item id -> split. Train queries become interactions with train items, the others judgements. Lines that name
-    an unknown item, or a train query with an item outside train, are dropped and counted. Raises DataError with lines.
-    """
-    problems: list[str] = []
-    texts: dict[str, str] = {}
-    gains: dict[str, dict[str, float]] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name}: not UTF-8; save it again as UTF-8 text") from None
-    for number, line in enumerate(lines, start=1):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if number == 1 and cells[:2] != ["query", "item_id"]:
-            problems.append("line 1: expected the header 'query<TAB>item_id[<TAB>gain]'")
-        if number == 1 or not any(cells):
-            continue
-        tally.read += 1
-        try:
-            text, item_id, gain = cells[0], cells[1], float(cells[2]) if len(cells) > 2 and cells[2] else 1.0
-        except (IndexError, ValueError):
-            problems.append(f"line {number}: expected a query, an item id and a number, got {line!r}")
-            continue
-        key = normalize_query(text)
-        split = split_of("query", key, SHARES)
-        if item_id not in splits:
-            tally.drop("query line that names an absent product")
-        elif not key or not 0 < gain < float("inf"):
-            tally.drop("query line without text or with a gain that is not positive")
-        elif split == "train" and splits[item_id] != "train":
-            tally.drop("train query of a product outside train")
-        else:
-            tally.kept += 1
-            texts.setdefault(key, re.sub(r"\s+", " ", text))
-            gains.setdefault(key, {})[item_id] = gain
-    if problems:
-        raise several(str(path.name), problems, DataError)
-    rows = [
-        (Query(query_id("q", key), texts[key], split_of("query", key, SHARES)), found) for key, found in gains.items()
-    ]
-    return Queries(
-        queries=tuple(query for query, _ in rows),
-        judgements=tuple(
-            Judgement(q.query_id, i, g) for q, found in rows if q.split != "train" for i, g in found.items()
-        ),
-        interactions=tuple(Interaction(q.query_id, i) for q, found in rows if q.split == "train" for i in found),
-    )
 
 
 class Magento:

@@ -4,17 +4,15 @@ Photographs are compared by the SHA-256 of their bytes: repeats inside one galle
 one fall into one group, so that no photograph is in two splits.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftbench.items import Item, Progress, View, normalize_query, split_of
+from ftbench.items import Item, Progress, View, split_of
+from ftbench.sources.rows import MOST_IMAGES, PLACEHOLDER, file_digest, groups
 
-MOST_IMAGES = 8  # per item (DATASETS.md, "Mapping and splits")
-PLACEHOLDER = 20  # an image that more items than this share is a placeholder or a banner (DATASETS.md)
 _LONGEST_TAG = 60  # characters: longer attribute values are prose, not tags
 _YES, _NO = {"yes", "1", "true"}, {"no", "0", "false"}
 
@@ -34,17 +32,6 @@ class Product:
     attributes: Mapping[str, tuple[str, ...]]
     images: tuple[str, ...]
     variants: tuple[str, ...] = ()
-
-
-def query_id(prefix: str, text: str) -> str:
-    """A query's id: it depends on its normalised text alone, so adding queries renames none."""
-    return f"{prefix}-{hashlib.sha256(normalize_query(text).encode()).hexdigest()[:10]}"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def leaf(product: Product) -> str:
@@ -84,24 +71,6 @@ def tags(product: Product, hidden: Sequence[str]) -> str:
         if tag == leaf(product) or not any(value in words(tag) for value in secret):
             kept.setdefault(tag.lower(), tag)
     return ", ".join(kept.values())
-
-
-def groups(shared: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Union-find: item id -> the smallest item id reachable over shared keys. shared: item id -> its image keys."""
-    parent = {item_id: item_id for item_id in shared}
-
-    def root(item_id: str) -> str:
-        while parent[item_id] != item_id:
-            parent[item_id] = parent[parent[item_id]]
-            item_id = parent[item_id]
-        return item_id
-
-    owner: dict[str, str] = {}
-    for item_id, keys in shared.items():
-        for key in keys:
-            first, second = sorted((root(item_id), root(owner.setdefault(key, item_id))))
-            parent[second] = first
-    return {item_id: root(item_id) for item_id in shared}
 
 
 def _view_name(path: str, place: str) -> str:

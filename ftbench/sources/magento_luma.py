@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ftbench.errors import DataError, several
 from ftbench.items import Item, Progress, Queries, SourceInfo
-from ftbench.sources.magento import SHARES, Tally, image_path, read_export, read_rows, strip_html
-from ftbench.sources.magento_items import Product, build_items, file_digest, leaf
+from ftbench.sources.magento import image_path, read_export
+from ftbench.sources.magento_items import Product, build_items, leaf
 from ftbench.sources.magento_queries import Review, build_queries
+from ftbench.sources.rows import SHARES, Tally, file_digest, read_rows, strip_html
 
 REPOSITORY = "https://github.com/magento/magento2-sample-data"
 COMMIT = "53807565ba9f23c9409268c02bb995cf39ef553d"

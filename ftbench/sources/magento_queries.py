@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 from ftbench.items import Interaction, Item, Judgement, Queries, Query, normalize_query, split_of, unit_hash
-from ftbench.sources.magento_items import query_id, words
+from ftbench.sources.magento_items import words
+from ftbench.sources.rows import query_id
 
 ASKED = ("gender", "color", "material", "pattern", "style", "climate", "activity")  # beside the kind
 VISIBLE_STYLES = {  # a photograph does not show "soft shell" or "base layer"
