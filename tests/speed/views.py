@@ -8,6 +8,7 @@ trainer's defaults, encoder `tiny`, one thread. Fewer steps for a quick look: py
 import argparse
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -72,9 +73,10 @@ class Alternating:
         self.times: list[float] = []
 
     def begin(self, data, towers):
-        self.many.begin(data, towers)
         few = replace(data.views, images=data.views.images[:, :FEW], texts=data.views.texts[:, :FEW])
-        self.few.begin(replace(data, views=few), towers)
+        begin = SimpleNamespace(train=lambda program, data: program.begin(data, towers))  # a trainer that stops there
+        self.many.fit(data, data, begin)
+        self.few.fit(replace(data, views=few), data, begin)
 
     def loss(self, batch, towers, generator):
         self.times.append(time.perf_counter())
