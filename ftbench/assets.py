@@ -1,25 +1,58 @@
 """The images and texts of a catalogue by id, read from memory-mapped tables. Must not know how they were written."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ftbench.images import png_pixels
+from ftbench.images import decoded
+
+
+class Column(Sequence):
+    """One column of a memory-mapped Arrow table as a sequence of Python values: nothing is read before it is asked for.
+
+    Lists come as tuples, so that a value is the same whichever way it was asked for.
+    """
+
+    def __init__(self, column):
+        self._column = column
+        self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, i):
+        if isinstance(i, slice):
+            return tuple(self[j] for j in range(*i.indices(len(self))))
+        i = int(i) + (len(self) if i < 0 else 0)
+        if not 0 <= i < len(self):
+            raise IndexError(f"row {i} of a column of {len(self)}")
+        chunk = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return _plain(self._column.chunk(chunk)[i - int(self._starts[chunk])].as_py())
+
+    def __iter__(self) -> Iterator:
+        for chunk in self._column.chunks:
+            for start in range(0, len(chunk), 10_000):
+                yield from map(_plain, chunk[start : start + 10_000].to_pylist())
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
 class Assets:
     """The images and texts of a catalogue, by id, with what is known of each. Pixels stay on disk until asked for."""
 
-    texts: tuple[str, ...]
-    image_sha256: tuple[str, ...]
-    image_phash: tuple[str, ...]
-    text_sha256: tuple[str, ...]
-    image_names: tuple[str, ...]
-    text_names: tuple[str, ...]
+    texts: Sequence[str]
+    image_sha256: Sequence[str]
+    image_phash: Sequence[str]
+    text_sha256: Sequence[str]
+    image_names: Sequence[str]
+    text_names: Sequence[str]
     image_probe: np.ndarray  # (images,) bool
-    image_reveals: tuple[tuple[str, ...], ...]
-    text_reveals: tuple[tuple[str, ...], ...]
+    image_reveals: Sequence[tuple[str, ...]]
+    text_reveals: Sequence[tuple[str, ...]]
     _images: object = None
 
     def pixels(self, ids: np.ndarray) -> list[np.ndarray]:
@@ -32,7 +65,7 @@ class ImageTable:
 
     def __init__(self, table):
         column = table.column("data")
-        self._encoding = table.column("encoding").to_pylist()
+        self._encoding = Column(table.column("encoding"))
         self._size = np.stack([table.column("height").to_numpy(), table.column("width").to_numpy()], axis=1)
         self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
         self._chunks = []
@@ -49,4 +82,4 @@ class ImageTable:
         raw = data[offsets[j] : offsets[j + 1]]
         if self._encoding[i] == "raw":
             return raw.reshape(*self._size[i], 3)
-        return png_pixels(raw.tobytes())
+        return decoded(raw.tobytes())

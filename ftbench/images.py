@@ -6,6 +6,7 @@ Sits beside `items` in the order of layers: sources and the store may use it.
 import hashlib
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 STORED_SIDE = (
     256  # longest side of a stored photograph, pixels: enough for every encoder here, 0.03 GB per 1,000 images
 )
+_ORIENTATION = 0x0112  # EXIF tag
 _MOST_PIXELS = 64_000_000  # a larger picture is refused before decoding: no product photograph is that large
 
 
@@ -20,8 +22,20 @@ class BrokenImage(Exception):
     """An image that cannot be used; the text is the reason, which the manifest lists."""
 
 
-def load_photograph(path: Path) -> tuple[np.ndarray, str]:
-    """Pixels uint8 (h, w, 3), longest side at most STORED_SIDE, and the SHA-256 of the file's bytes.
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A photograph as it is stored: pixels uint8 (h, w, 3), longest side at most STORED_SIDE; SHA-256 of its file.
+
+    jpeg: the file's bytes where it is an RGB JPEG of that size already, to be kept as they are; else b"".
+    """
+
+    pixels: np.ndarray
+    sha256: str
+    jpeg: bytes
+
+
+def load_photograph(path: Path) -> Photograph:
+    """Read and bound a photograph.
 
     Raises BrokenImage: missing, not an image, truncated, or so large that decoding it could exhaust memory.
     """
@@ -37,12 +51,14 @@ def load_photograph(path: Path) -> tuple[np.ndarray, str]:
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > _MOST_PIXELS:
                     raise BrokenImage(f"decompression bomb: {image.width}x{image.height} pixels")
+                small = max(image.size) <= STORED_SIDE and image.format == "JPEG" and image.mode == "RGB"
+                as_is = small and image.getexif().get(_ORIENTATION, 1) == 1
                 image = ImageOps.exif_transpose(image)
                 if image.mode in ("RGBA", "LA", "P"):  # transparent product cut-outs stand on white
                     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
                 image = image.convert("RGB")
                 image.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.LANCZOS)
-                return np.asarray(image), hashlib.sha256(data).hexdigest()
+                return Photograph(np.asarray(image), hashlib.sha256(data).hexdigest(), data if as_is else b"")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BrokenImage("decompression bomb: more pixels than any photograph") from None
     except Image.UnidentifiedImageError:
@@ -72,8 +88,8 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def png_pixels(data: bytes) -> np.ndarray:
-    """Pixels uint8 (h, w, 3) of a PNG file."""
+def decoded(data: bytes) -> np.ndarray:
+    """Pixels uint8 (h, w, 3) of a stored PNG or JPEG file."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:

@@ -9,10 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 
+from ftbench.catalogue import Catalogue, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, View, normalize_query
 from ftbench.sources import DATA, source_for
-from ftbench.store import Catalogue, open_catalogue, prepare
+from ftbench.store import prepare
 
 _WIDTH = 100  # of prose on a terminal
 WHAT = ("methods", "tasks", "data", "encoders")
@@ -61,7 +62,7 @@ def description(name: str) -> str:
                  f"Measures: {', '.join(task.measures)}."]  # fmt: skip
         return "\n".join(lines + [f"  {pair.title}  ({pair.name})" for pair in task.pairs])
     if name.partition("@")[0] in DATA:
-        found = open_catalogue(name, verify=False)
+        found = open_catalogue(name)
         if found is None:
             return f"{name}: {DATA[name.partition('@')[0]]}\nNot prepared here yet: ftbench data prepare {name}"
         return data_summary(found)
@@ -129,7 +130,7 @@ def _rows(catalogue: Catalogue, split: str) -> list[int]:
 
 def verify(name: str) -> str:
     """Check a prepared data set; a report. Raises DataError listing all problems."""
-    catalogue = open_catalogue(name)
+    catalogue = open_catalogue(name, verify=True)
     if catalogue is None:
         raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
     problems = leaks(catalogue)

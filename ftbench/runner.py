@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ftbench import metrics, provenance, record, search
+from ftbench.catalogue import Catalogue, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, unknown
@@ -18,7 +19,7 @@ from ftbench.items import SPLITS, Progress
 from ftbench.method import Embedder, Method, load_method, parse_settings
 from ftbench.runfile import Run
 from ftbench.sources import source_for
-from ftbench.store import Catalogue, open_catalogue, prepare
+from ftbench.store import prepare
 from ftbench.task import TRACKS, Task, Trial, load_task, training_sets, trials
 from ftbench.trainer import BOARDS, Trained, Trainer, TrainerConfig, default_settings
 

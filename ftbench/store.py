@@ -1,4 +1,4 @@
-"""Prepared catalogues on disk: Arrow files through `datasets`, memory-mapped, with a manifest and a fingerprint.
+"""Preparing a catalogue on disk: Arrow files through `datasets`, with a manifest and a fingerprint.
 
 Must not know methods, encoders or tasks. A catalogue is written into a temporary folder and renamed when it is whole,
 so an interrupted `prepare` leaves nothing that looks prepared.
@@ -10,30 +10,16 @@ import os
 import shutil
 from collections import Counter
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ftbench.assets import Assets, ImageTable
+from ftbench.catalogue import MANIFEST_SCHEMA, TABLES, Catalogue, cache_folder, file_sha256, note_hashed
 from ftbench.errors import DataError
 from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
-from ftbench.items import SPLITS, Interaction, Item, Judgement, Progress, Queries, Query, Source, SourceInfo, View
+from ftbench.items import SPLITS, Item, Progress, Queries, Source, SourceInfo, View
 
-MANIFEST_SCHEMA = 1
-TABLES = ("items", "images", "texts", "queries", "judgements", "interactions")
 _BATCH = 256  # items written at a time: about 15 MB of studio pixels
-
-
-def cache_folder() -> Path:
-    """Where prepared data and embeddings live: $FTBENCH_CACHE, else ~/.cache/ftbench."""
-    return Path(os.environ.get("FTBENCH_CACHE") or Path.home() / ".cache" / "ftbench")
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _features(table: str) -> "object":
@@ -93,10 +79,11 @@ def _image_row(content: "Path | np.ndarray", photographs: bool) -> dict:
         digest = hashlib.sha256(shape + content.tobytes()).hexdigest()
         return {"sha256": digest, "phash": "", "height": content.shape[0], "width": content.shape[1],
                 "encoding": "raw", "data": content.tobytes()}  # fmt: skip
-    pixels, digest = load_photograph(content)
+    photograph = load_photograph(content)
+    pixels, kept = photograph.pixels, photograph.jpeg
     phash = f"{perceptual_hash(pixels):016x}" if photographs else ""
-    return {"sha256": digest, "phash": phash, "height": pixels.shape[0], "width": pixels.shape[1],
-            "encoding": "png", "data": png_bytes(pixels)}  # fmt: skip
+    return {"sha256": photograph.sha256, "phash": phash, "height": pixels.shape[0], "width": pixels.shape[1],
+            "encoding": "jpeg" if kept else "png", "data": kept or png_bytes(pixels)}  # fmt: skip
 
 
 class _Writer:
@@ -187,7 +174,7 @@ class _Writer:
             self.counts[table] = len(table_rows)
 
 
-def prepare(source: Source, progress: Progress, cache: Path | None = None) -> "Catalogue":
+def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Catalogue:
     """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole."""
     root = (cache or cache_folder()) / "data"
     try:
@@ -229,131 +216,7 @@ def prepare(source: Source, progress: Progress, cache: Path | None = None) -> "C
         if target.exists():
             shutil.rmtree(target)
         os.replace(folder, target)
+        note_hashed(target, manifest["files"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Catalogue(target, manifest)
-
-
-def open_catalogue(name: str, cache: Path | None = None, verify: bool = True) -> "Catalogue | None":
-    """A prepared catalogue, memory-mapped, or None when it has not been prepared.
-
-    Sizes and SHA-256 of all files are checked (`verify`). Raises DataError where they differ from the manifest.
-    """
-    folder = (cache or cache_folder()) / "data" / name
-    if not (folder / "manifest.json").is_file():
-        return None
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest.get("schema") != MANIFEST_SCHEMA:
-        raise DataError(
-            f"{name} was prepared with manifest schema {manifest.get('schema')}, this ftbench reads "
-            f"{MANIFEST_SCHEMA}. Prepare it again: ftbench data prepare {name}"
-        )
-    problems = []
-    for file, expected in manifest["files"].items():
-        path = folder / file
-        if not path.is_file():
-            problems.append(f"{file} is missing")
-        elif path.stat().st_size != expected["bytes"]:
-            problems.append(f"{file} has {path.stat().st_size} bytes, expected {expected['bytes']}")
-        elif verify and file_sha256(path) != expected["sha256"]:
-            problems.append(f"{file} does not have the sha256 of its manifest")
-    if problems:
-        raise DataError(f"{name} is damaged ({'; '.join(problems)}). Prepare it again: ftbench data prepare {name}")
-    return Catalogue(folder, manifest)
-
-
-class Catalogue:
-    """A prepared data set. Items are numbered 0..n-1 in the source's order; assets likewise."""
-
-    def __init__(self, folder: Path, manifest: dict):
-        self.folder = folder
-        self.manifest = manifest
-        self.info = SourceInfo(**(manifest["info"] | {"disclosures": tuple(manifest["info"]["disclosures"])}))
-        self.fingerprint: str = manifest["fingerprint"]
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    def table(self, name: str) -> "object":
-        """One of the Arrow tables (`TABLES`), memory-mapped."""
-        from datasets import Dataset
-
-        return Dataset.from_file(str(self.folder / f"{name}.arrow")).data
-
-    @cached_property
-    def _items(self) -> dict[str, list]:
-        return self.table("items").to_pydict()
-
-    @property
-    def item_ids(self) -> list[str]:
-        return self._items["item_id"]
-
-    @property
-    def categories(self) -> list[str]:
-        return self._items["category"]
-
-    @property
-    def groups(self) -> list[str]:
-        return self._items["group"]
-
-    @cached_property
-    def attributes(self) -> list[dict[str, str]]:
-        """What judging and the oracle know of each item; never handed to a ranked method."""
-        return [json.loads(text) for text in self._items["attributes"]]
-
-    def rows(self, split: str) -> np.ndarray:
-        """Item numbers (n,) int64 of a split, or of all of them for "all". Raises DataError where there are none."""
-        chosen = np.array([i for i, s in enumerate(self._items["split"]) if split in ("all", s)], dtype=np.int64)
-        if not len(chosen):
-            raise DataError(
-                f"{self.name}: the split {split!r} has no items; expected at least one. "
-                f"See: ftbench data verify {self.name}"
-            )
-        return chosen
-
-    def view_ids(self, kind: str) -> np.ndarray:
-        """Asset ids (n, most views) int64 of every item, primary in column 0, -1 where a view is missing."""
-        lists = self._items[kind + "s"]
-        ids = np.full((len(lists), max(1, max(map(len, lists), default=1))), -1, dtype=np.int64)
-        for i, views in enumerate(lists):
-            ids[i, : len(views)] = views
-        return ids
-
-    @cached_property
-    def assets(self) -> Assets:
-        images, texts = self.table("images"), self.table("texts")
-
-        def column(table, name: str) -> tuple:
-            return tuple(table.column(name).to_pylist())
-
-        return Assets(
-            texts=column(texts, "text"),
-            image_sha256=column(images, "sha256"),
-            image_phash=column(images, "phash"),
-            text_sha256=column(texts, "sha256"),
-            image_names=column(images, "name"),
-            text_names=column(texts, "name"),
-            image_probe=np.array(column(images, "probe"), dtype=bool),
-            image_reveals=tuple(map(tuple, column(images, "reveals"))),
-            text_reveals=tuple(map(tuple, column(texts, "reveals"))),
-            _images=ImageTable(images),
-        )
-
-    def queries(self, split: str) -> list[Query]:
-        """The queries of one split."""
-        rows = self.table("queries").to_pylist()
-        return [
-            Query(r["query_id"], r["text"], r["split"], tuple(r["slices"]), json.loads(r["attributes"]))
-            for r in rows
-            if r["split"] == split
-        ]
-
-    def judgements(self, split: str) -> list[Judgement]:
-        """The judgements of one split's queries."""
-        known = {query.query_id for query in self.queries(split)}
-        return [Judgement(**r) for r in self.table("judgements").to_pylist() if r["query_id"] in known]
-
-    def interactions(self) -> list[Interaction]:
-        """Train queries with the train item each led to."""
-        return [Interaction(**r) for r in self.table("interactions").to_pylist()]

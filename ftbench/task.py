@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ftbench.catalogue import Catalogue
 from ftbench.errors import RunError, several, unknown
 from ftbench.items import SPLITS
-from ftbench.store import Catalogue
 from ftbench.trainer import TrainingSet
 from ftbench.views import Views, auxiliary_probes, near_duplicates, text_probes, views_of
 

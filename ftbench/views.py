@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ftbench.assets import Assets
+from ftbench.catalogue import Catalogue
 from ftbench.items import unit_hash
-from ftbench.store import Catalogue
 
 _NEAR_DUPLICATE_BITS = 3  # of 64 (difference hash): recompressed or rescaled copies differ in 0-3 bits
 
@@ -63,7 +63,7 @@ def views_of(catalogue: Catalogue, rows: np.ndarray, latents: bool = False) -> V
         assets=catalogue.assets,
         images=catalogue.view_ids("image")[rows],
         texts=catalogue.view_ids("text")[rows],
-        latents=tuple(catalogue.attributes[i] for i in rows) if latents else None,
+        latents=tuple(catalogue.attributes(i) for i in rows) if latents else None,
     )
 
 

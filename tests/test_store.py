@@ -10,15 +10,16 @@ import pytest
 from conftest import Toy, quiet
 from PIL import Image
 
+from ftbench.catalogue import open_catalogue
 from ftbench.errors import DataError
 from ftbench.items import Interaction, Item, Queries, Query, View
-from ftbench.store import open_catalogue, prepare
+from ftbench.store import prepare
 
 
 def test_round_trip(toy):
     originals = list(Toy().items(quiet))
     images, texts = toy.view_ids("image"), toy.view_ids("text")
-    assert toy.item_ids == [item.item_id for item in originals]
+    assert list(toy.item_ids) == [item.item_id for item in originals]
     for row, item in enumerate(originals):
         pictures = [view.content for view in item.views if view.kind == "image"]
         ids = images[row][images[row] >= 0]

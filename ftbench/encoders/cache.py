@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ftbench.store import cache_folder
+from ftbench.catalogue import cache_folder
 
 NUMERICS = 2  # raised whenever a change may move numbers; part of every record's id and every cache key
 

@@ -29,7 +29,7 @@ def _pixels(view: View) -> np.ndarray:
     """Pixels uint8 (h, w, 3) of an image view. Raises BrokenImage for a file that cannot be shown."""
     if isinstance(view.content, np.ndarray):
         return view.content
-    return load_photograph(Path(view.content))[0]
+    return load_photograph(Path(view.content)).pixels
 
 
 def _fitted(pixels: np.ndarray, side: int) -> "Image.Image":
