@@ -21,8 +21,16 @@ PLACEHOLDER = 20  # an image that more items than this share is a placeholder or
 SHARES = (0.40, 0.10, 0.50)  # train, valid, test of a small store (DESIGN.md, "Splits and galleries")
 LARGE_SHARES = (0.90, 0.05, 0.05)  # of public sources (DESIGN.md, likewise)
 _FIELD_LIMIT = 16 * 1024 * 1024  # characters; `configurable_variations` outgrows the csv module's 131,072
-_TAG = re.compile(r"<(?:/?[a-zA-Z][^<>]*|!--.*?--)>", re.S)
-_UNSEEN = re.compile(r"<(script|style)\b.*?</\1\s*>|\{\{.*?\}\}", re.S | re.I)  # code, and Magento's own directives
+_LINE_LIMIT = 16 * 1024 * 1024  # bytes of one JSON line; the longest listing of any source here has some 100 kB
+_PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes: what common file systems take (POSIX gives at least 255 per name)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+# What no reader sees (code, comments, Magento's own directives): how it opens, and by that how it ends.
+_OPENS = re.compile(r"<(?:script|style)\b|<!--|\{\{", re.I)
+_ENDS = {
+    opening: re.compile(end, re.I)
+    for opening, end in (("<script", r"</script\s*>"), ("<style", r"</style\s*>"), ("<!--", "-->"), ("{{", r"\}\}"))
+}
+_ENDLESS = re.compile(r"&#[0-9]{8,};?")  # int() refuses 4,300 digits; the last code point, 1114111, has seven
 
 
 @dataclass
@@ -47,9 +55,29 @@ class Tally:
 
 def strip_html(text: str) -> str:
     """Plain text of an HTML fragment: tags and directives out, entities resolved (twice escaped too), single spaces."""
-    for _ in range(2):
-        text = html.unescape(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
-    return re.sub(r"[\s\u2022]+", " ", _TAG.sub(" ", text)).strip()
+    if "<" in text or "&" in text or "{{" in text:
+        for _ in range(2):
+            text = html.unescape(_ENDLESS.sub("\ufffd", _TAG.sub(" ", _without_unseen(text))))
+        text = _TAG.sub(" ", _without_unseen(text))
+    return re.sub(r"[\s\u2022]+", " ", text).strip()
+
+
+def _without_unseen(text: str) -> str:
+    """The text without scripts, styles, comments and directives, each up to its first end; time linear in its length.
+
+    (A regular expression with `.*?` takes quadratic time on openings that are never closed.)
+    """
+    kept, place, endless = [], 0, set()
+    for opening in _OPENS.finditer(text):
+        kind = opening.group().lower()
+        if opening.start() < place or kind in endless:
+            continue
+        if end := _ENDS[kind].search(text, opening.end()):
+            kept.append(text[place : opening.start()])
+            place = end.end()
+        else:
+            endless.add(kind)
+    return " ".join((*kept, text[place:]))
 
 
 def file_digest(path: Path) -> str:
