@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 
-from ftbench.catalogue import Catalogue, open_catalogue
+from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, View, normalize_query
 from ftbench.sources import DATA, source_for
@@ -154,7 +154,7 @@ def sheet(name: str, out: Path, count: int, source: Path | None) -> Path:
     from ftbench.items import Item
     from ftbench.sources.sheet import contact_sheet
 
-    catalogue = open_catalogue(name) or prepare(source_for(name, source), lambda done, total: None)
+    catalogue = open_catalogue(name) or prepare(source_for(name, source, downloads_folder()), lambda done, total: None)
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
     assets, images, texts = catalogue.assets, catalogue.view_ids("image"), catalogue.view_ids("text")

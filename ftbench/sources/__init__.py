@@ -66,14 +66,14 @@ def source_for(name: str, folder: Path | None = None, downloads: Path | None = N
 def _public(name: str, folder: Path) -> Source:
     """A source of public data, which is downloaded into `folder`."""
     family, category, tier = _scope(name)
+    if family == "amazon-reviews" and not category:
+        raise DataError(
+            "amazon-reviews is prepared one category at a time. Type: "
+            "ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
+        )
     if family == "amazon-reviews":
         from ftbench.sources.amazon_reviews import AmazonReviews
 
-        if not category:
-            raise DataError(
-                "amazon-reviews is prepared one category at a time. Type: "
-                "ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
-            )
         return AmazonReviews(category, tier, folder, name)
     if family == "amazon-c4":
         from ftbench.sources.amazon_c4 import AmazonC4
