@@ -4,14 +4,15 @@ Must not know how runs are made.
 """
 
 import inspect
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 
+from ftbench import leaks
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
-from ftbench.items import SPLITS, View, normalize_query
+from ftbench.items import SPLITS, Item, View
 from ftbench.sources import DATA, source_for
 from ftbench.store import prepare
 
@@ -101,75 +102,49 @@ def data_summary(catalogue: Catalogue) -> str:
     return "\n".join(lines + [""] * bool(disclosed) + disclosed)
 
 
-def leaks(catalogue: Catalogue) -> list[str]:
-    """Everything that stands in two splits: item groups, identical images across groups, query texts."""
-    problems = []
-    splits = {i: split for split in SPLITS for i in _rows(catalogue, split)}
-    places: dict[tuple[str, str], set[str]] = {}
-    for i, group in enumerate(catalogue.groups):
-        places.setdefault(("group", group), set()).add(splits[i])
-    for split in SPLITS:
-        for query in catalogue.queries(split):
-            places.setdefault(("query", normalize_query(query.text)), set()).add(split)
-    if catalogue.info.photographs:
-        images = catalogue.table("images")
-        for item, digest in zip(images.column("item").to_pylist(), images.column("sha256").to_pylist(), strict=True):
-            places.setdefault(("image", digest), set()).add(splits[item])
-    for (kind, name), found in places.items():
-        if len(found) > 1:
-            problems.append(f"{kind} {name!r} stands in {' and '.join(sorted(found))}")
-    return problems
-
-
-def _rows(catalogue: Catalogue, split: str) -> list[int]:
-    try:
-        return catalogue.rows(split).tolist()
-    except DataError:
-        return []
-
-
 def verify(name: str) -> str:
-    """Check a prepared data set; a report. Raises DataError listing all problems."""
+    """Check a prepared data set; a report with what readers of a score should know. Raises DataError with all problems.
+
+    All files are hashed again, whenever they were hashed last.
+    """
     catalogue = open_catalogue(name, verify=True)
     if catalogue is None:
         raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
-    problems = leaks(catalogue)
-    items = set(catalogue.item_ids)
-    queries = Counter(query.query_id for split in SPLITS for query in catalogue.queries(split))
-    for table in ("judgements", "interactions"):
-        for row in catalogue.table(table).to_pylist():
-            if row["query_id"] not in queries or row["item_id"] not in items:
-                problems.append(f"{table}: {row['query_id']!r}, {row['item_id']!r} names something that does not exist")
-    problems += [f"the split {split!r} has no items" for split in SPLITS if not _rows(catalogue, split)]
-    if problems:
-        raise several(f"{name} does not hold", problems, DataError)
+    if found := leaks.problems(catalogue):
+        raise several(f"{name} does not hold", found, DataError)
     files = len(catalogue.manifest["files"])
-    return f"{name}: {files} files have their sha256, no dangling evidence, nothing in two splits.\n" + data_summary(
-        catalogue
-    )
+    lines = [f"{name}: {files} files have their sha256, no dangling evidence, nothing in two splits."]
+    lines += [fill(text, _WIDTH, initial_indent="- ", subsequent_indent="  ") for text in leaks.remarks(catalogue)]
+    return "\n".join([*lines, "", data_summary(catalogue)])
 
 
 def sheet(name: str, out: Path, count: int, source: Path | None) -> Path:
     """Write a contact sheet PNG of the first items of a data set; returns its path."""
-    from ftbench.items import Item
     from ftbench.sources.sheet import contact_sheet
 
     catalogue = open_catalogue(name) or prepare(source_for(name, source, downloads_folder()), lambda done, total: None)
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
-    assets, images, texts = catalogue.assets, catalogue.view_ids("image"), catalogue.view_ids("text")
-    items = []
-    for i in range(min(count, len(catalogue.item_ids))):
-        views = [
-            View("image", assets.image_names[a], "primary" if m == 0 else "auxiliary", assets.pixels([a])[0])
-            for m, a in enumerate(images[i]) if a >= 0
-        ] + [
-            View("text", assets.text_names[a], "primary" if m == 0 else "auxiliary", assets.texts[a])
-            for m, a in enumerate(texts[i]) if a >= 0
-        ]  # fmt: skip
-        items.append(Item(catalogue.item_ids[i], catalogue.groups[i], "", catalogue.categories[i], tuple(views)))
+    items = shown_items(catalogue, range(min(count, len(catalogue.item_ids))))
     try:
         contact_sheet(items).save(out)
     except OSError as problem:
         raise FtbenchError(f"cannot write {out}: {problem}. Choose another file with --out.") from None
     return out
+
+
+def shown_items(catalogue: Catalogue, rows: Iterable[int]) -> list[Item]:
+    """Items of a catalogue with their pixels and texts, for people to look at; all other rows stay on disk."""
+    assets, table = catalogue.assets, catalogue.table("items")
+    shown = []
+    for row in rows:
+        (item,) = table.slice(int(row), 1).to_pylist()
+        views = [
+            View("image", assets.image_names[a], "auxiliary" if m else "primary", assets.pixels([a])[0],
+                 bool(assets.image_probe[a])) for m, a in enumerate(item["images"])
+        ] + [
+            View("text", assets.text_names[a], "auxiliary" if m else "primary", assets.texts[a])
+            for m, a in enumerate(item["texts"])
+        ]  # fmt: skip
+        shown.append(Item(item["item_id"], item["group"], item["split"], item["category"], tuple(views)))
+    return shown
