@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ftbench.errors import DataError
 from ftbench.items import unit_hash
-from ftbench.sources.amazon_images import gallery, small_image, usable_images
+from ftbench.sources.amazon_images import gallery, shared_images, small_image, usable_images
 from ftbench.sources.judged import place_items
 from ftbench.sources.rows import Tally
 from ftbench.sources.tables import clean_id, json_rows, parquet_rows, plain, read_lines, smallest
@@ -33,7 +33,7 @@ HOST = "https://m.media-amazon.com"
     ],
 )
 def test_addresses_ask_for_the_small_form(address, expected):
-    assert small_image(HOST + address)[1] == HOST + expected
+    assert small_image(HOST + address) == HOST + expected
 
 
 def test_what_is_no_address_is_none():
@@ -45,17 +45,17 @@ def test_what_is_no_address_is_none():
     assert gallery("https://a/b.jpg") == gallery(None) == gallery({}) == ()
 
 
-def test_images_of_more_than_twenty_products_are_placeholders_whatever_the_tier():
+def test_images_of_more_than_twenty_products_are_placeholders():
     galleries = {f"i{n:02d}": (f"{HOST}/images/I/all.jpg", f"{HOST}/images/I/{n // 2}.jpg") for n in range(21)}
-    lost = Counter()
-    kept, group_of = usable_images(galleries, {"i03", "i20"}, 8, lost)
-    assert kept == {"i03": (f"{HOST}/images/I/1.jpg",), "i20": (f"{HOST}/images/I/10.jpg",)}
-    assert lost == {"image shared by more than 20 products": 2}
-    assert (group_of["i03"], group_of["i20"]) == ("i02", "i20")
+    shared, lost = shared_images(galleries.items()), Counter()
+    assert usable_images(galleries["i03"], shared, 8, lost) == (f"{HOST}/images/I/1.jpg",)
+    assert lost == {"image shared by more than 20 products": 1}
+    assert [shared.group(i) for i in ("i03", "i20")] == ["i02", "i20"]
     del galleries["i20"]
-    kept, _ = usable_images(galleries, {"i03"}, 1, lost)
-    assert kept == {"i03": (f"{HOST}/images/I/all.jpg",)}
+    shared = shared_images(galleries.items())
+    assert usable_images(galleries["i03"], shared, 1, lost) == (f"{HOST}/images/I/all.jpg",)
     assert lost["image beyond the first 1 of an item"] == 1
+    assert shared.group("i19") == "i00"
 
 
 def test_a_group_with_a_test_item_is_a_test_group():

@@ -11,9 +11,16 @@ from pathlib import Path
 
 from ftbench.errors import DataError
 from ftbench.items import Item, Progress, Queries, SourceInfo, View
-from ftbench.sources.amazon_images import gallery, most_images, small_image, usable_images, with_photographs
+from ftbench.sources.amazon_images import (
+    gallery,
+    most_images,
+    shared_images,
+    small_image,
+    usable_images,
+    with_photographs,
+)
 from ftbench.sources.judged import Evidence, place_items
-from ftbench.sources.rows import Tally
+from ftbench.sources.rows import SharedImages, Tally
 from ftbench.sources.tables import clean_id, csv_rows, json_rows, leave_out, parquet_rows, plain, read_lines, smallest
 
 # E/S/C/I as `ranking/train.py` of the repository below has them. The trap: its path for trec_eval
@@ -122,7 +129,7 @@ def parse_sqid(rows: Iterable[Mapping], wanted: Collection[str], tally: Tally) -
         else:
             seen.add(product_id)
             tally.kept += 1
-            yield product_id, image[1]
+            yield product_id, image
 
 
 def parse_esci_s(
@@ -140,7 +147,7 @@ def parse_esci_s(
             seen.add(product_id)
             tally.kept += 1
             top = plain(category[0]) if isinstance(category, list) and category else ""
-            yield product_id, image[1] if image else "", top
+            yield product_id, image or "", top
 
 
 def parse_sources(rows: Iterable[Mapping], locale: str, evidence: Evidence, tally: Tally) -> dict[str, tuple[str, ...]]:
@@ -219,7 +226,7 @@ class AmazonEsci:
         total = Counter()
         for tally in self._plan.tallies.values() if self._plan else ():
             total += tally.reasons
-        return dict(total + (self._plan.lost if self._plan else Counter()) + self._images_lost)
+        return dict(total + self._images_lost)
 
     @property
     def rows(self) -> dict[str, dict[str, int]]:
@@ -230,10 +237,8 @@ class AmazonEsci:
         """The items in file order. Raises DataError for files that cannot be had or read."""
         plan = self._planned(progress)
         lost: Counter = Counter()
-        drafts = self._drafts(plan, progress)
-        yield from (
-            with_photographs(drafts, plan.images, self.folder / "images", progress, lost) if plan.images else drafts
-        )
+        drafts = self._drafts(plan, progress, lost)
+        yield from with_photographs(drafts, self.folder / "images", progress, lost)
         self._images_lost = lost
 
     def queries(self) -> Queries:
@@ -245,7 +250,7 @@ class AmazonEsci:
         if self._plan is None:
             tables = ("products", "pairs", "queries", "sources", *(("images",) if self.with_images else ()))
             tallies = {name: Tally() for name in tables}
-            paths, lost = self._downloaded(progress), Counter()
+            paths = self._downloaded(progress)
             evidence = Evidence(tallies["pairs"])
             parse_pairs(parquet_rows(paths[EXAMPLES], _PAIR, tallies["pairs"]), self.locale, self.small, evidence)
             claims = evidence.claims()
@@ -253,8 +258,8 @@ class AmazonEsci:
             chosen = smallest(kept, self.tier)
             leave_out(tallies["products"], len(kept) - len(chosen), "product beyond the tier")
             galleries, origins, categories = self._lists(kept, paths, tallies)
-            images, group_of = usable_images(galleries, chosen, most_images(self.tier), lost)
-            splits = place_items(group_of, claims)
+            shared = shared_images(galleries.items())
+            splits = place_items({item_id: shared.group(item_id) for item_id in kept}, claims)
             slices = parse_sources(
                 csv_rows(paths[SOURCES], ("query_id", "source"), tallies["sources"]),
                 self.locale, evidence, tallies["sources"],
@@ -262,7 +267,8 @@ class AmazonEsci:
             placed = {item_id: splits[item_id] for item_id in kept if item_id in chosen}
             queries = evidence.evidence(placed, RELEVANT_FROM, slices)
             tallies["queries"] = evidence.queries
-            self._plan = _Plan(paths[PRODUCTS], queries, placed, group_of, images, origins, categories, tallies, lost)
+            galleries = {item_id: galleries[item_id] for item_id in placed}
+            self._plan = _Plan(paths[PRODUCTS], queries, placed, shared, galleries, origins, categories, tallies)
         return self._plan
 
     def _downloaded(self, progress: Progress) -> dict[str, Path]:
@@ -311,20 +317,21 @@ class AmazonEsci:
                     take(asin, (address,), "esci-s")
         return galleries, origins, categories
 
-    def _drafts(self, plan: "_Plan", progress: Progress) -> Iterator[Item]:
-        """The items with their texts, in file order."""
-        done = 0
-        for item_id, row in self._products(plan.products, _TEXTS, plan.splits, Tally()):
-            done += 1
+    def _drafts(self, plan: "_Plan", progress: Progress, lost: Counter) -> Iterator[tuple[Item, tuple[str, ...]]]:
+        """The items with their texts and the addresses of their images, in file order."""
+        most = most_images(self.tier)
+        found = self._products(plan.products, _TEXTS, plan.splits, Tally())
+        for done, (item_id, row) in enumerate(found, start=1):
             progress(done, len(plan.splits))
-            yield Item(
+            item = Item(
                 item_id=item_id,
-                group=plan.group_of[item_id],
+                group=plan.shared.group(item_id),
                 split=plan.splits[item_id],
                 category=plan.categories.get(item_id, ""),
                 views=product_views(row),
                 attributes={"image_source": plan.origins[item_id]} if item_id in plan.origins else {},
             )
+            yield item, usable_images(plan.galleries[item_id], plan.shared, most, lost)
 
 
 @dataclass(frozen=True)
@@ -334,9 +341,8 @@ class _Plan:
     products: Path
     queries: Queries
     splits: Mapping[str, str]
-    group_of: Mapping[str, str]
-    images: Mapping[str, tuple[str, ...]]
+    shared: SharedImages
+    galleries: Mapping[str, tuple[str, ...]]
     origins: Mapping[str, str]
     categories: Mapping[str, str]
     tallies: Mapping[str, Tally]
-    lost: Counter

@@ -8,10 +8,13 @@ import csv
 import hashlib
 import html
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from ftbench.errors import DataError, several
 from ftbench.items import Interaction, Judgement, Queries, Query, normalize_query, split_of
@@ -21,8 +24,7 @@ PLACEHOLDER = 20  # an image that more items than this share is a placeholder or
 SHARES = (0.40, 0.10, 0.50)  # train, valid, test of a small store (DESIGN.md, "Splits and galleries")
 LARGE_SHARES = (0.90, 0.05, 0.05)  # of public sources (DESIGN.md, likewise)
 _FIELD_LIMIT = 16 * 1024 * 1024  # characters; `configurable_variations` outgrows the csv module's 131,072
-_LINE_LIMIT = 16 * 1024 * 1024  # bytes of one JSON line; the longest listing of any source here has some 100 kB
-_PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes: what common file systems take (POSIX gives at least 255 per name)
+_PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes of a path and of a name in it: what common file systems take
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 # What no reader sees (code, comments, Magento's own directives): how it opens, and by that how it ends.
 _OPENS = re.compile(r"<(?:script|style)\b|<!--|\{\{", re.I)
@@ -30,6 +32,7 @@ _ENDS = {
     opening: re.compile(end, re.I)
     for opening, end in (("<script", r"</script\s*>"), ("<style", r"</style\s*>"), ("<!--", "-->"), ("{{", r"\}\}"))
 }
+_STARTS = ("{{", "<!--", "<s", "<S")  # a quick look, before the slower search for _OPENS
 _ENDLESS = re.compile(r"&#[0-9]{8,};?")  # int() refuses 4,300 digits; the last code point, 1114111, has seven
 
 
@@ -55,11 +58,14 @@ class Tally:
 
 def strip_html(text: str) -> str:
     """Plain text of an HTML fragment: tags and directives out, entities resolved (twice escaped too), single spaces."""
-    if "<" in text or "&" in text or "{{" in text:
-        for _ in range(2):
-            text = html.unescape(_ENDLESS.sub("\ufffd", _TAG.sub(" ", _without_unseen(text))))
-        text = _TAG.sub(" ", _without_unseen(text))
-    return re.sub(r"[\s\u2022]+", " ", text).strip()
+    for more in (True, True, False):
+        if "<" in text or "{{" in text:
+            text = _TAG.sub(" ", _without_unseen(text))
+        if more and "&" in text:
+            text = html.unescape(_ENDLESS.sub("\ufffd", text))
+        elif "<" not in text:
+            break
+    return " ".join(text.replace("\u2022", " ").split())
 
 
 def _without_unseen(text: str) -> str:
@@ -67,6 +73,8 @@ def _without_unseen(text: str) -> str:
 
     (A regular expression with `.*?` takes quadratic time on openings that are never closed.)
     """
+    if not any(start in text for start in _STARTS):
+        return text
     kept, place, endless = [], 0, set()
     for opening in _OPENS.finditer(text):
         kind = opening.group().lower()
@@ -84,6 +92,32 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_path(text: str) -> str | None:
+    """A relative path that stays in its folder, forward slashes; None for what leaves it or can be no file's path.
+
+    Links are not looked at: whoever opens the file compares its resolved path with the folder's.
+
+    >>> safe_path("/m/h/./mh01.jpg"), safe_path("a/../../b"), safe_path("C:/x.jpg")
+    ('m/h/mh01.jpg', None, None)
+    """
+    parts = [part for part in text.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:  # lone surrogates
+        return None
+    if not parts or ".." in parts or ":" in parts[0] or not text.strip().isprintable():
+        return None
+    return "/".join(parts) if max(sizes) <= _NAME_LIMIT and sum(sizes) + len(sizes) <= _PATH_LIMIT else None
+
+
+def inside(folder: Path, path: str) -> bool:
+    """Whether a path below `folder` stays there when its links are followed; the file need not exist."""
+    try:
+        return (folder / path).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name too long, NUL
+        return False
 
 
 def query_id(prefix: str, text: str) -> str:
@@ -193,3 +227,58 @@ def groups(shared: Mapping[str, Sequence[str]]) -> dict[str, str]:
             first, second = sorted((root(item_id), root(owner.setdefault(key, item_id))))
             parent[second] = first
     return {item_id: root(item_id) for item_id in shared}
+
+
+def image_key(name: str) -> int:
+    """The first 64 bits of an image's name or digest, hashed: 4 million images collide with probability 5e-7."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+
+
+class SharedImages:
+    """Which items share images, for catalogues too large for sets of strings: 16 bytes per image of an item.
+
+    Add every item once with the keys of its images (`image_key`), then `settle`. Items of one `owner` are offers of
+    one product: always in one group, and counted once when an image's products are counted.
+    """
+
+    def __init__(self) -> None:
+        self.placeholders: frozenset[int] = frozenset()  # keys of images that more than PLACEHOLDER products have
+        self._items: list[str] = []
+        self._first: dict[str, int] = {}  # owner -> number of its first item
+        self._ties: dict[str, list[str]] = {}  # item -> what ties it to others of its owner
+        self._item, self._owner, self._key = array("I"), array("I"), array("Q")  # one entry per image of an item
+        self._groups: dict[str, str] = {}
+
+    def add(self, item_id: str, keys: Iterable[int], owner: str | None = None) -> None:
+        """One item with its images. owner: the product it offers, itself where None."""
+        number = len(self._items)
+        self._items.append(item_id)
+        first = number if owner is None else self._first.setdefault(owner, number)
+        if first != number:
+            self._ties[self._items[first]] = self._ties[item_id] = [f"owner {owner}"]
+        for key in dict.fromkeys(keys):
+            self._item.append(number)
+            self._owner.append(first)
+            self._key.append(key)
+
+    def settle(self) -> int:
+        """Find placeholders and groups. Returns how often placeholders stood among the items' images."""
+        item, owner, key = (np.array(column) for column in (self._item, self._owner, self._key))
+        order = np.lexsort((item, owner, key))
+        item, owner, key = item[order], owner[order], key[order]
+        new = np.ones(len(key), dtype=np.int64)  # 1 where another product begins, within an image's entries
+        new[1:] = (key[1:] != key[:-1]) | (owner[1:] != owner[:-1])
+        starts = np.flatnonzero(np.r_[True, key[1:] != key[:-1]][: len(key)])  # (images,)
+        entries = np.diff(np.r_[starts, len(key)])
+        placeholder = np.add.reduceat(new, starts) > PLACEHOLDER if len(starts) else np.zeros(0, dtype=bool)
+        self.placeholders = frozenset(key[starts[placeholder]].tolist())
+        shared = {item_id: list(ties) for item_id, ties in self._ties.items()}
+        for image in np.flatnonzero((entries > 1) & ~placeholder).tolist():
+            for number in item[starts[image] : starts[image] + entries[image]].tolist():
+                shared.setdefault(self._items[number], []).append(f"image {image}")
+        self._groups = {item_id: group for item_id, group in groups(shared).items() if item_id != group}
+        return int(entries[placeholder].sum())
+
+    def group(self, item_id: str) -> str:
+        """The smallest item id of an item's group; its own where it shares nothing."""
+        return self._groups.get(item_id, item_id)

@@ -1,0 +1,166 @@
+"""Marqo GS-10M in exactly its published schema: positions as labels, one image per row, rows that add up."""
+
+import io
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ftbench.items import split_of, unit_hash
+from ftbench.sources.judged import Evidence, place_items
+from ftbench.sources.marqo_gs import (
+    RELEVANT_FROM,
+    add_pair,
+    new_product,
+    photograph_bytes,
+    position_of,
+    shards,
+)
+from ftbench.sources.rows import LARGE_SHARES, Tally
+from ftbench.sources.tables import parquet_rows
+
+CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
+FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+SCHEMA = pa.schema(
+    [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("query", pa.string()),
+     ("product_id", pa.uint64()), ("position", pa.int64()), ("title", pa.string()), ("pair_id", pa.string()),
+     ("score_linear", pa.int64()), ("score_reciprocal", pa.float64()), ("no_score", pa.int64()),
+     ("query_id", pa.int64())]
+)  # fmt: skip
+
+
+def quiet(done, total):
+    """A progress report that nobody reads."""
+
+
+def text_in(split, start):
+    """A query text whose hash falls into a split."""
+    return next(t for i in range(9999) if split_of("query", t := f"{start} {i}", LARGE_SHARES) == split)
+
+
+def picture(shade, side=120):
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), (shade, 60, 60)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def row(query_id, query, product_id, position, image=None, **cells):
+    """One row; the scores are those of the paper, which nothing here may use."""
+    return {"image": {"bytes": picture(product_id % 251) if image is None else image, "path": None}, "query": query,
+            "product_id": product_id, "position": position, "title": f"Product {product_id}",
+            "pair_id": f"{query_id}-{product_id}", "score_linear": 101 - position,
+            "score_reciprocal": 1 / (position or 1), "no_score": 1, "query_id": query_id} | cells  # fmt: skip
+
+
+TRAIN, VALID = text_in("train", "shelf"), text_in("valid", "desk")
+BIG = 2**64 - 1  # product ids are unsigned 64-bit numbers
+IN_DOMAIN = [
+    *(row(1, TRAIN, 100 + i, i) for i in (1, 2, 10, 11)),  # 11: beyond the first page
+    row(1, TRAIN, 101, 1),  # the same pair again
+    row(2, VALID, 200, 1),
+    row(2, VALID, BIG, 3),
+    row(3, " LAMP ", 300, 1),  # asks the text of a test query
+    row(4, "no title", 400, 1, title=" "),
+    row(4, "no position", 301, 0),
+    row(4, "  ", 302, 2),
+]
+ZERO_SHOT = [
+    row(9, "lamp", 900, 1),
+    row(9, "lamp", 901, 50),
+    row(9, "lamp", 902, 2, image=b""),
+    row(9, "lamp", 903, 3, image=picture(900 % 251)),  # the same photograph as 900
+    row(9, "lamp", 904, 4, image=b"not an image"),
+]
+
+
+def write(folder, files):
+    (folder / "data").mkdir(parents=True)
+    for name, rows in files.items():
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "data" / name)
+    return folder
+
+
+def collect(rows, test, products=None, evidence=None, seen=None):
+    """(products tally, evidence, item ids) of rows."""
+    products, evidence, seen = products or Tally(), evidence or Evidence(Tally()), set() if seen is None else seen
+    found = []
+    for one in rows:
+        products.read += 1
+        add_pair(one, test, evidence)
+        found += filter(None, [new_product(one, seen, products)])
+    return products, evidence, found
+
+
+def adds_up(tally):
+    assert tally.read == tally.kept + tally.merged + tally.dropped
+    assert tally.dropped == sum(tally.reasons.values())
+
+
+def test_the_gain_is_the_position_alone(tmp_path):
+    folder = write(tmp_path, {"zero_shot-0.parquet": ZERO_SHOT})
+    columns = ("query", "query_id", "product_id", "position", "title", "image")
+    rows = list(parquet_rows(folder / "data" / "zero_shot-0.parquet", columns, Tally()))
+    assert photograph_bytes(rows[0]) == picture(900 % 251)
+    _, evidence, found = collect(rows, True)
+    judged = evidence.evidence({i: "test" for i in found}, RELEVANT_FROM, {}).judgements
+    assert {j.item_id: j.gain for j in judged} == {"900": 1, "901": 1 / 50, "902": 1 / 2, "903": 1 / 3, "904": 1 / 4}
+    assert 1 / 10 >= RELEVANT_FROM > 1 / 11
+
+
+def test_train_pairs_are_of_the_first_page_and_of_train_items():
+    products, evidence, found = collect(IN_DOMAIN, False)
+    collect(ZERO_SHOT, True, products, evidence, seen := set(found))
+    placed = place_items({i: i for i in seen}, evidence.claims())
+    queries = evidence.evidence(placed, RELEVANT_FROM, {})
+    assert {q.query_id: q.split for q in queries.queries} == {"gs:1": "train", "gs:2": "valid", "gs:9": "test"}
+    train = {f"{100 + i}" for i in (1, 2, 10)}
+    assert {p.item_id for p in queries.interactions} == {i for i in train if placed[i] == "train"}
+    assert (placed["200"], placed[str(BIG)], placed["900"]) == ("valid", "valid", "test")
+    assert evidence.pairs.reasons["train pair below the relevant gain"] == 1
+    assert evidence.pairs.reasons["train pair whose query text is in the official test"] == 1
+    assert evidence.pairs.reasons["pair without a product id or a title"] == 1
+    assert evidence.pairs.reasons["pair without a position"] == 1
+    assert evidence.pairs.reasons["pair without a query"] == 1
+    assert (evidence.pairs.read, evidence.pairs.merged) == (16, 1)
+    assert products.counts() == {"read": 16, "kept": 14, "merged": 1, "dropped": 1}
+    adds_up(evidence.pairs)
+    adds_up(products)
+
+
+def test_positions():
+    assert [position_of(v) for v in (1, "12", 3.0)] == [1, 12, 3]
+    assert [position_of(v) for v in (0, -1, True, "x", "1.5", 2.5, float("nan"), None, "9" * 5000, [1])] == [None] * 10
+
+
+def test_files_are_told_by_their_names_and_ordered_by_hash():
+    paths = [f"data/in_domain-{n}.parquet" for n in range(9)] + ["data/zero_shot-1.parquet", "data/in_domain.txt",
+             "data/novel_query-0.parquet", "in-domain/in-domain-3.parquet", "data/in_domains-1.parquet"]  # fmt: skip
+    found = shards(paths, "in_domain")
+    assert len(found) == 10
+    assert found == sorted(found, key=lambda path: unit_hash("tier", path))
+    assert shards(paths, "zero_shot") == ["data/zero_shot-1.parquet"]
+
+
+CELL = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9), st.binary(max_size=9),
+    st.sampled_from(["a", 1, 2, 10, 11, "1", "x" * 200_000, "\ud800", "{{" * 3000]), st.lists(st.integers()),
+)  # fmt: skip
+NAMES = ("query", "query_id", "product_id", "position", "title", "image")
+
+
+@FUZZ
+@given(st.lists(st.tuples(st.booleans(), st.fixed_dictionaries({name: CELL for name in NAMES}))))
+def test_any_rows_add_up(rows):
+    products, evidence, seen = Tally(), Evidence(Tally()), set()
+    for test, one in rows:
+        collect([one], test, products, evidence, seen)
+        assert isinstance(photograph_bytes(one), bytes)
+    queries = evidence.evidence(place_items({i: i for i in seen}, evidence.claims()), RELEVANT_FROM, {})
+    assert products.read == evidence.pairs.read == len(rows)
+    adds_up(products)
+    adds_up(evidence.pairs)
+    assert len(seen) == products.kept
+    assert evidence.pairs.kept == len(queries.judgements) + len(queries.interactions)
