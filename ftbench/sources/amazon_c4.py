@@ -14,7 +14,7 @@ from ftbench.items import Item, Progress, Queries, SourceInfo, View
 from ftbench.sources.amazon_images import gallery, most_images, shared_images, usable_images, with_photographs
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import SharedImages, Tally
-from ftbench.sources.tables import clean_id, csv_rows, json_rows, leave_out, plain, read_lines, smallest
+from ftbench.sources.tables import clean_id, csv_rows, json_rows, leave_out, plain, read_lines, reported, smallest
 
 REPOSITORY = "McAuley-Lab/Amazon-C4"
 REVISION = "233734e8fa188058ce6ecc471bc3bef4e37a3451"  # the commit that completed both files, 8 April 2024
@@ -128,7 +128,8 @@ class AmazonC4:
             asked, products = Tally(), Tally()
             evidence = Evidence(asked)
             parse_queries(csv_rows(queries, QUERY_COLUMNS, asked), evidence)
-            kept = [i for i, _, _ in parse_pool(json_rows(read_lines(pool), products), products)]
+            rows = reported(json_rows(read_lines(pool), products), progress)
+            kept = [item_id for item_id, _, _ in parse_pool(rows, products)]
             shared = shared_images((item_id, self._gallery(item_id)) for item_id in kept)
             chosen = smallest(kept, self.tier)
             leave_out(products, len(kept) - len(chosen), "product beyond the tier")

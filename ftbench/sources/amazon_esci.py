@@ -21,7 +21,17 @@ from ftbench.sources.amazon_images import (
 )
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import SharedImages, Tally
-from ftbench.sources.tables import clean_id, csv_rows, json_rows, leave_out, parquet_rows, plain, read_lines, smallest
+from ftbench.sources.tables import (
+    clean_id,
+    csv_rows,
+    json_rows,
+    leave_out,
+    parquet_rows,
+    plain,
+    read_lines,
+    reported,
+    smallest,
+)
 
 # E/S/C/I as `ranking/train.py` of the repository below has them. The trap: its path for trec_eval
 # (`ranking/prepare_trec_eval_files.py`) numbers S 2 and C 3 and then passes 2=0.01, 3=0.1: it swaps the two.
@@ -252,12 +262,14 @@ class AmazonEsci:
             tallies = {name: Tally() for name in tables}
             paths = self._downloaded(progress)
             evidence = Evidence(tallies["pairs"])
-            parse_pairs(parquet_rows(paths[EXAMPLES], _PAIR, tallies["pairs"]), self.locale, self.small, evidence)
-            claims = evidence.claims()
-            kept = [item_id for item_id, _ in self._products(paths[PRODUCTS], _KEY, claims, tallies["products"])]
+            pairs = reported(parquet_rows(paths[EXAMPLES], _PAIR, tallies["pairs"]), progress)
+            parse_pairs(pairs, self.locale, self.small, evidence)
+            claims, tally = evidence.claims(), tallies["products"]
+            products = reported(parquet_rows(paths[PRODUCTS], _KEY, tally), progress)
+            kept = [item_id for item_id, _ in parse_products(products, self.locale, claims, tally)]
             chosen = smallest(kept, self.tier)
-            leave_out(tallies["products"], len(kept) - len(chosen), "product beyond the tier")
-            galleries, origins, categories = self._lists(kept, paths, tallies)
+            leave_out(tally, len(kept) - len(chosen), "product beyond the tier")
+            galleries, origins, categories = self._lists(kept, paths, tallies, progress)
             shared = shared_images(galleries.items())
             splits = place_items({item_id: shared.group(item_id) for item_id in kept}, claims)
             slices = parse_sources(
@@ -282,13 +294,8 @@ class AmazonEsci:
         remotes = [Remote(self.files[n][0], n, self.files[n][1], self.files[n][2]) for n in names]
         return dict(zip(names, download(remotes, self.folder, progress), strict=True))
 
-    def _products(
-        self, path: Path, columns: Sequence[str], judged: Collection[str], tally: Tally
-    ) -> Iterator[tuple[str, Mapping]]:
-        return parse_products(parquet_rows(path, columns, tally), self.locale, judged, tally)
-
     def _lists(
-        self, kept: Sequence[str], paths: Mapping[str, Path], tallies: dict[str, Tally]
+        self, kept: Sequence[str], paths: Mapping[str, Path], tallies: dict[str, Tally], progress: Progress
     ) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str]]:
         """Item id -> gallery, -> which list it is from, -> category."""
         asins = {item_id.partition(":")[2]: item_id for item_id in kept}
@@ -310,7 +317,7 @@ class AmazonEsci:
                     take(asin, (address,), "sqid")
         if ESCI_S in paths:
             tally = tallies["pages"] = Tally()
-            rows = json_rows(read_lines(paths[ESCI_S]), tally)
+            rows = reported(json_rows(read_lines(paths[ESCI_S]), tally), progress)
             for asin, address, category in parse_esci_s(rows, self.locale, asins, tally):
                 categories[asins[asin]] = category
                 if self.with_images and address:
@@ -320,7 +327,7 @@ class AmazonEsci:
     def _drafts(self, plan: "_Plan", progress: Progress, lost: Counter) -> Iterator[tuple[Item, tuple[str, ...]]]:
         """The items with their texts and the addresses of their images, in file order."""
         most = most_images(self.tier)
-        found = self._products(plan.products, _TEXTS, plan.splits, Tally())
+        found = parse_products(parquet_rows(plan.products, _TEXTS, Tally()), self.locale, plan.splits, Tally())
         for done, (item_id, row) in enumerate(found, start=1):
             progress(done, len(plan.splits))
             item = Item(

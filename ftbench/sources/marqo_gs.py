@@ -16,7 +16,7 @@ from ftbench.errors import DataError
 from ftbench.items import Item, Progress, Queries, SourceInfo, View, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import PLACEHOLDER, SharedImages, Tally, image_key
-from ftbench.sources.tables import clean_id, leave_out, parquet_rows, plain
+from ftbench.sources.tables import clean_id, leave_out, parquet_rows, plain, reported
 
 REPOSITORY = "Marqo/marqo-GS-10M"
 REVISION = "cf665f0a2fb39830a4ae6011c54beb7bbc7a39a5"  # holds data/in_domain-N.parquet and the like, about 0.2 GB each
@@ -190,7 +190,7 @@ class MarqoGs:
             (path,) = hub_files(REPOSITORY, (shard,), REVISION, progress)
             reading.files.append(path)
             found = []
-            for row in self._rows(path, reading.products):
+            for row in reported(self._rows(path, reading.products), progress):
                 add_pair(row, part == PARTS[1], reading.evidence)
                 if item_id := new_product(row, reading.seen, reading.products):
                     found.append(item_id)

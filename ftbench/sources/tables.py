@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ftbench.errors import DataError
-from ftbench.items import unit_hash
+from ftbench.items import Progress, unit_hash
 from ftbench.sources.rows import Tally, strip_html
 
 _LONGEST_TEXT = 100_000  # characters of one field that are read: ten times the longest description seen (ours)
@@ -188,6 +188,14 @@ def _value(cell: "object") -> object:
         return cell.as_py()
     except Exception:  # whatever Arrow cannot turn into a Python value is no value of ours
         return None
+
+
+def reported(rows: Iterable[dict], progress: Progress) -> Iterator[dict]:
+    """The same rows; tells every thousandth one."""
+    for number, row in enumerate(rows, start=1):
+        if number % 1000 == 0:
+            progress(number, None)
+        yield row
 
 
 def smallest(item_ids: Iterable[str], tier: int | None) -> frozenset[str]:
