@@ -1,5 +1,6 @@
 """Streams of raw rows, clean cells, image addresses: what the loaders of public data share, fed with anything."""
 
+import gzip
 import io
 import os
 from collections import Counter
@@ -112,3 +113,33 @@ def test_plain_text_of_anything_can_be_written():
     assert [clean_id(v) for v in (" A1 ", 7, True, -1, "", "a b", "a\nb", "\ud800", None, 1.0, "x" * 129)] == [
         "A1", "7", *[None] * 9
     ]  # fmt: skip
+
+
+def test_parquet_cells_that_python_cannot_hold_lose_themselves_and_no_row(tmp_path):
+    path = tmp_path / "odd.parquet"
+    broken = pa.array([b"fine", b"\xff\xfe bad", None], pa.binary()).view(pa.string())
+    far = pa.array([0, 2**62, None], pa.int64()).cast(pa.timestamp("ms"))
+    image = pa.array([{"bytes": b"jpg", "path": "a"}, None, {"bytes": None, "path": "b"}])
+    pq.write_table(pa.table({"text": broken, "time": far, "image": image}), path)
+    tally = Tally()
+    rows = list(parquet_rows(path, ("text", "time", "image"), tally))
+    assert tally.read == len(rows) == 3
+    assert [plain(row["text"]) for row in rows] == ["fine", "bad", ""]
+    assert [row["time"] is None for row in rows] == [False, True, True]
+    assert [row["image"] for row in rows] == [b"jpg", None, None]
+
+
+def test_files_that_cannot_be_unpacked_to_their_end_say_so(tmp_path):
+    for name, data in (
+        ("a.jsonl.gz", gzip.compress(b"{}\n" * 999)),
+        ("a.jsonl.zst", pa.compress(b"{}\n", "zstd", True)),
+    ):
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert set(read_lines(path)) == {b"{}\n"}
+        for broken in (data[:-4], b"garbage"):
+            path.write_bytes(broken)
+            with pytest.raises(DataError, match="cannot be read to its end"):
+                list(read_lines(path))
+    with pytest.raises(DataError, match="absent.jsonl: cannot be read"):
+        list(read_lines(tmp_path / "absent.jsonl"))
