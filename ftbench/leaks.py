@@ -137,6 +137,17 @@ class Near:
     same: int
     examples: tuple[tuple[str, str], ...]
 
+    @property
+    def said(self) -> str:
+        """The finding as a sentence without its full stop."""
+        text = f"{self.images:,} of {self.compared:,} photographs are within {NEAR_BITS} bits of 64 of one in another"
+        text += " split"
+        if self.same:
+            text += f"; of {self.checked:,} pairs looked at, {self.same:,} show the same picture"
+        elif self.checked:
+            text += f"; none of the {self.checked:,} pairs looked at is the same picture, only a like pose or layout"
+        return text + (f"; {self.blank:,} nearly blank ones are left out" if self.blank else "")
+
 
 def near_duplicates(catalogue: Catalogue) -> Near | None:
     """Photographs within NEAR_BITS of one in another split; None where perceptual hashes mean nothing (drawings).
@@ -263,6 +274,14 @@ class Contamination:
     def share(self) -> float:
         return self.verbatim / self.queries if self.queries else 0.0
 
+    @property
+    def said(self) -> str:
+        """The finding as a sentence without its full stop."""
+        return (
+            f"{self.verbatim:,} of {self.queries:,} {self.split} queries ({100 * self.share:.1f}%) occur word for word "
+            f"in the text of a relevant item, {self.longer:,} of them with three words or more"
+        )
+
 
 def contamination(catalogue: Catalogue, split: str = "test") -> Contamination:
     """How many queries of a split occur in the text of an item of their highest gain.
@@ -309,16 +328,13 @@ def remarks(catalogue: Catalogue) -> list[str]:
     """What readers of a score should know: near-duplicate photographs across splits, contamination of test queries."""
     lines = []
     if near := near_duplicates(catalogue):
-        lines.append(
-            f"{near.images:,} of {near.compared:,} photographs are within {NEAR_BITS} bits of 64 of one in another "
-            f"split ({near.pairs:,} pairs); {near.same:,} of {near.checked:,} pairs looked at show the same picture"
-            + (": " + ", ".join("–".join(pair) for pair in near.examples) if near.examples else "")
-        )
+        lines.append(near.said + _listed(map("–".join, near.examples)))
     found = contamination(catalogue)
     if found.queries:
-        lines.append(
-            f"{found.verbatim:,} of {found.queries:,} test queries ({100 * found.share:.1f}%) occur word for word in a "
-            f"relevant item's text, {found.longer:,} of them with three words or more"
-            + (": " + ", ".join(found.examples) if found.examples else "")
-        )
+        lines.append(found.said + _listed(found.examples))
     return lines
+
+
+def _listed(examples: Iterable[str]) -> str:
+    shown = ", ".join(examples)
+    return f": {shown}" if shown else ""

@@ -13,7 +13,7 @@ from PIL import Image
 from test_report import Reader
 
 from ftbench import datasheet
-from ftbench.datasheet import remarks
+from ftbench.datasheet import numbers
 from ftbench.datasheet.croissant import croissant, licences
 from ftbench.datasheet.languages import UNDETERMINED, language
 from ftbench.datasheet.page import _bins, page
@@ -183,10 +183,10 @@ def test_languages(text, said):
 
 
 def test_rounding_never_says_none_or_all_where_it_is_not():
-    shown = [remarks.percent(part, 100_000) for part in (0, 1, 100, 4_670, 99_900, 99_999, 100_000)]
+    shown = [numbers.percent(part, 100_000) for part in (0, 1, 100, 4_670, 99_900, 99_999, 100_000)]
     assert shown == ["0%", "< 0.1%", "0.1%", "4.7%", "99.9%", "> 99.9%", "100%"]
-    assert remarks.percent(0, 0) == "0%"
-    assert [remarks.number(value) for value in (3.0, 3.56, 29.96, 1234.4)] == ["3", "3.6", "30", "1,234"]
+    assert numbers.percent(0, 0) == "0%"
+    assert [numbers.number(value) for value in (3.0, 3.56, 29.96, 1234.4)] == ["3", "3.6", "30", "1,234"]
 
 
 # --- text and page

@@ -187,8 +187,10 @@ def test_photographs_saved_anew_in_another_split_are_found(tmp_path):
     assert (near.images, near.pairs, near.checked, near.same) == (2, 1, 1, 1)
     assert near.examples == (("p0", "p1"),)
     (said,) = leaks.remarks(catalogue)
-    assert said.startswith("2 of 7 photographs are within 3 bits of 64 of one in another split (1 pairs)")
-    assert said.endswith("1 of 1 pairs looked at show the same picture: p0–p1")
+    assert said.startswith(
+        "2 of 7 photographs are within 3 bits of 64 of one in another split; of 1 pairs looked at, 1 "
+    )
+    assert said.endswith("show the same picture; 2 nearly blank ones are left out: p0–p1")
 
 
 def test_images_that_share_a_hash_are_counted_in_pairs_and_looked_at_once(tmp_path):

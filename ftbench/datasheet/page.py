@@ -14,7 +14,7 @@ import numpy as np
 
 from ftbench import __version__
 from ftbench.catalogue import Catalogue
-from ftbench.datasheet import remarks
+from ftbench.datasheet import numbers
 from ftbench.datasheet.counts import Facts, count
 from ftbench.datasheet.croissant import croissant
 from ftbench.datasheet.languages import HOW
@@ -122,7 +122,7 @@ def _environment():
         lstrip_blocks=True,
     )
     environment.filters |= {"count": "{:,}".format, "size": words.size}
-    environment.globals |= {"words": words, "remarks": remarks}
+    environment.globals |= {"words": words, "numbers": numbers}
     return environment
 
 
@@ -162,4 +162,4 @@ def _bins(facts: Facts) -> list[Bin]:
     if end < len(counts):
         kept[-1] = (f"{end - 1}+", sum(counts[end - 1 :]))
     most = max((items for _, items in kept), default=0) or 1
-    return [Bin(label, n, remarks.percent(n, facts.items), round(100 * n / most, 1)) for label, n in kept]
+    return [Bin(label, n, numbers.percent(n, facts.items), round(100 * n / most, 1)) for label, n in kept]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import fill
 
 from ftbench.datasheet.counts import Facts
-from ftbench.datasheet.remarks import contaminated, gain, near, number, percent
+from ftbench.datasheet.numbers import gain, number, percent
 from ftbench.report import words
 
 _WIDTH = 100
@@ -95,7 +95,7 @@ def _judgements(facts: Facts) -> str:
     if facts.asked.slices:
         rows.append(("slices", ", ".join(f"{words.spaced(name)} {count:,}" for name, count in facts.asked.slices)))
     if facts.contamination:
-        rows.append(("in item text", contaminated(facts.contamination)))
+        rows.append(("in item text", facts.contamination.said))
     return _pairs(rows, "queries and judgements")
 
 
@@ -108,6 +108,6 @@ def _duplicates(facts: Facts) -> list[tuple[str, str]]:
         ("groups", f"{words.plural(found.groups, 'group')} of several items ({found.grouped:,} items, the largest "
                    f"{found.largest:,}), each within one split"),
     ]  # fmt: skip
-    rows += [("across splits", near(facts.near))] if facts.near else []
+    rows += [("across splits", facts.near.said)] if facts.near else []
     leaking = f"groups, photographs or queries stand in two splits: ftbench data verify {facts.name}"
     return rows + ([("leaks", leaking)] if facts.leaks else [])
