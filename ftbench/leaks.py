@@ -170,10 +170,7 @@ def near_duplicates(catalogue: Catalogue) -> Near | None:
     pairs = np.concatenate([np.stack([both, both], axis=1), near_pairs(distinct, marks)])
     pairs = pairs[np.argsort(_set_bits(distinct[pairs[:, 0]] ^ distinct[pairs[:, 1]]), kind="stable")]
     first, second = pairs.T
-    reach = np.zeros_like(marks)  # the splits in which a hash has a neighbour, or itself
-    np.bitwise_or.at(reach, first, marks[second])
-    np.bitwise_or.at(reach, second, marks[first])
-    involved = reach[place] & ~(np.uint8(1) << split) != 0
+    involved = counts[np.unique(pairs)].sum()  # an image of such a hash has one of another split beside it
     crossing = counts[first].sum(axis=1) * counts[second].sum(axis=1) - (counts[first] * counts[second]).sum(axis=1)
     total = int(crossing.sum() - crossing[first == second].sum() // 2)  # of two images, both orders were counted
     shown = np.full_like(counts, -1)
@@ -181,7 +178,7 @@ def near_duplicates(catalogue: Catalogue) -> Near | None:
     looked_at = [_across(shown[a], shown[b]) for a, b in pairs[:_MOST_COMPARED].tolist()]
     same = [pair for pair in looked_at if picture_difference(*catalogue.assets.pixels(pair)) < SAME_PICTURE]
     names = dict.fromkeys(tuple(catalogue.item_ids[int(owner[image])] for image in pair) for pair in same)
-    return Near(len(telling), len(hashes) - len(telling), int(involved.sum()), total, len(looked_at), len(same),
+    return Near(len(telling), len(hashes) - len(telling), int(involved), total, len(looked_at), len(same),
                 tuple(names)[:_MOST_SHOWN])  # fmt: skip
 
 

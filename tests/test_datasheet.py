@@ -16,7 +16,7 @@ from ftbench import datasheet
 from ftbench.datasheet import numbers
 from ftbench.datasheet.croissant import croissant, licences
 from ftbench.datasheet.languages import UNDETERMINED, language
-from ftbench.datasheet.page import _bins, page
+from ftbench.datasheet.page import _bins, _shown, page
 from ftbench.errors import DataError
 from ftbench.inventory import shown_items
 from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View
@@ -242,6 +242,9 @@ def test_a_page_of_data_that_may_not_be_passed_on_holds_ids_alone(pages, shops):
         assert not [text for text in texts if text in html]
     html = pages[0][0].read_text(encoding="utf-8")
     assert "may not be passed on" in html and "<code>d</code>" in html
+    for item in shown_items(shops[0], range(5)):
+        shown = _shown(item, redistributable=False)  # the template is not even given them
+        assert (shown.pictures, shown.lines) == ((), ()) and shown.images + shown.texts == len(item.views)
 
 
 def test_a_page_of_free_data_shows_items_with_every_view_and_text(pages, shops):
