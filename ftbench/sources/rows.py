@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ PLACEHOLDER = 20  # an image that more items than this share is a placeholder or
 SHARES = (0.40, 0.10, 0.50)  # train, valid, test of a small store (DESIGN.md, "Splits and galleries")
 LARGE_SHARES = (0.90, 0.05, 0.05)  # of public sources (DESIGN.md, likewise)
 _FIELD_LIMIT = 16 * 1024 * 1024  # characters; `configurable_variations` outgrows the csv module's 131,072
+_END = "\0 end \0"  # read after a CSV file's last line: found inside a cell, that cell was never closed
 _PATH_LIMIT, _NAME_LIMIT = 1024, 255  # bytes of a path and of a name in it: what common file systems take
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 # What no reader sees (code, comments, Magento's own directives): how it opens, and by that how it ends.
@@ -129,22 +131,31 @@ def read_rows(path: Path, required: Iterable[str], tally: Tally, problems: list[
     """A CSV file's rows with their numbers as a spreadsheet shows them (the header is row 1).
 
     A file that cannot be read as UTF-8 CSV with the required columns is added to `problems`; a row with another number
-    of cells than the header is dropped and counted. Every row read counts in `tally.read`.
+    of cells than the header is dropped and counted. Every row read counts in `tally.read`. A quotation mark that is
+    never closed would swallow all rows after it: a problem too.
     """
     rows: list[tuple[int, dict]] = []
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
+            reader = csv.reader(chain(file, (_END,)))
+            header = [name.strip() for name in next(reader)]
+            unclosed = "a quotation mark opens a cell and is never closed, so that nothing after it can be read"
+            if len(header) > 1 and header[-1].endswith(_END):
+                problems.append(f"{path.name}, row 1: {unclosed}")
+                return []
             missing = [name for name in required if name not in header]
             if missing:
                 problems.append(f"{path.name}, row 1: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
                 return []
             for number, cells in enumerate(reader, start=2):
-                if not any(cells):
+                if not any(cells) or cells == [_END]:
                     continue
                 tally.read += 1
+                if cells[-1].endswith(_END):
+                    problems.append(f"{path.name}, row {number}: {unclosed}")
+                    tally.drop("row with a quotation mark that is never closed")
+                    continue
                 if len(cells) != len(header):
                     tally.drop("row with another number of cells than the header")
                     continue
