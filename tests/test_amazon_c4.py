@@ -3,15 +3,17 @@
 import csv
 import json
 import os
+from collections import Counter
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftbench.items import split_of
-from ftbench.sources.amazon_c4 import POOL, QUERIES, QUERY_COLUMNS, parse_pool, parse_queries
+from ftbench.sources.amazon_c4 import POOL, QUERIES, QUERY_COLUMNS, AmazonC4, parse_pool, parse_queries
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import LARGE_SHARES, Tally
 from ftbench.sources.tables import csv_rows, json_rows
+from ftbench.store import prepare
 
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -113,6 +115,39 @@ def test_the_review_is_not_even_read(tmp_path):
     for row in csv_rows(tmp_path / QUERIES, QUERY_COLUMNS, Tally()):
         assert set(row) == {"qid", "query", "item_id"}
         assert "SECRET" not in str(row)
+
+
+def test_the_whole_way_into_the_store(tmp_path):
+    for tier, kept in ((None, 4), (2, 2)):
+        source = AmazonC4(tier, write(tmp_path / "c4"), "amazon-c4")
+        catalogue = prepare(source, quiet, tmp_path / "cache")
+        items = list(source.items(quiet))
+        assert [item.item_id for item in items if not tier] == ([A, B, OTHER, "E1"] if not tier else [])
+        assert len(items) == catalogue.manifest["counts"]["items"] == kept
+        assert source.rows["products"] == {"read": 9, "kept": kept, "merged": 1, "dropped": 8 - kept}
+        assert {j.item_id for j in source.queries().judgements} <= {item.item_id for item in items}
+        for counts in source.rows.values():
+            assert counts["read"] == counts["kept"] + counts["merged"] + counts["dropped"]
+        for file in catalogue.folder.iterdir():
+            assert b"SECRET" not in file.read_bytes(), "the review that a query was written from is in no file"
+
+
+def test_images_are_joined_on_the_parent_asin_and_tie_groups(tmp_path):
+    host = "https://m.media-amazon.com/images/I/"
+    images = {
+        A: [f"{host}1.jpg", f"{host}2.jpg"],
+        OTHER: [f"{host}2._SL99_.jpg"],
+        "E1": None,
+        "STRANGER": [f"{host}3.jpg"],
+    }
+    source = AmazonC4(None, write(tmp_path / "c4"), "amazon-c4", images=images)
+    drafts = {item.item_id: (item, found) for item, found in source._drafts(source._planned(quiet), quiet, Counter())}
+    assert drafts[A][1] == (f"{host}1._SL256_.jpg", f"{host}2._SL256_.jpg")
+    assert drafts[B][1] == drafts["E1"][1] == ()
+    assert drafts[OTHER][0].group == drafts[A][0].group == min(A, OTHER)
+    assert drafts[OTHER][0].split == "test", "it shares an image with the product of a query"
+    bare = AmazonC4(None, tmp_path / "c4", "amazon-c4", with_images=False, images=images)
+    assert not [v for item in bare.items(quiet) for v in item.views if v.kind == "image"]
 
 
 CELL = st.one_of(

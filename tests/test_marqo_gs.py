@@ -5,14 +5,18 @@ import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ftbench.errors import DataError
 from ftbench.items import split_of, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.marqo_gs import (
     RELEVANT_FROM,
+    SHARES,
+    MarqoGs,
     add_pair,
     new_product,
     photograph_bytes,
@@ -21,6 +25,7 @@ from ftbench.sources.marqo_gs import (
 )
 from ftbench.sources.rows import LARGE_SHARES, Tally
 from ftbench.sources.tables import parquet_rows
+from ftbench.store import prepare
 
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -142,6 +147,54 @@ def test_files_are_told_by_their_names_and_ordered_by_hash():
     assert len(found) == 10
     assert found == sorted(found, key=lambda path: unit_hash("tier", path))
     assert shards(paths, "zero_shot") == ["data/zero_shot-1.parquet"]
+
+
+def grid(part, first, files=3):
+    """Rows of four queries with five products each, per file."""
+    return {
+        f"{part}-{n}.parquet": [
+            row(first + n * 10 + k, f"{part} {n} {k}", first * 100 + n * 1000 + k * 100 + i, i)
+            for k in range(4) for i in range(1, 6)
+        ]
+        for n in range(files)
+    }  # fmt: skip
+
+
+def test_the_whole_way_and_tiers_that_nest(tmp_path):
+    write(tmp_path, grid("in_domain", 0) | grid("zero_shot", 900) | {"novel_query-0.parquet": []})
+    smaller = set()
+    for tier in (5, 20, 60, None):
+        source = MarqoGs(tier, tmp_path, "marqo-gs")
+        items = {item.item_id: item for item in source.items(quiet)}
+        assert smaller < items.keys() and len(items) == (tier or 120)
+        smaller = set(items)
+        assert all([v.kind for v in item.views] == ["image", "text"] for item in items.values())
+        assert sum(int(i) >= 90_000 for i in items) == (round(tier * SHARES["zero_shot"]) if tier else 60)
+        assert {q.split for q in source.queries().queries if "zero" in q.text} == {"test"}
+        for counts in source.rows.values():
+            assert counts["read"] == counts["kept"] + counts["merged"] + counts["dropped"]
+    catalogue = prepare(source, quiet, tmp_path / "cache")
+    assert catalogue.manifest["counts"]["images"] == 120
+    assert catalogue.manifest["counts"]["interactions"] == len(source.queries().interactions) > 0
+
+
+def test_shared_missing_and_broken_photographs(tmp_path):
+    write(tmp_path, {"in_domain-0.parquet": IN_DOMAIN, "zero_shot-0.parquet": ZERO_SHOT})
+    source = MarqoGs(None, tmp_path, "marqo-gs")
+    catalogue = prepare(source, quiet, tmp_path / "cache")
+    items = {item.item_id: item for item in source.items(quiet)}
+    assert items["900"].group == items["903"].group == "900"
+    assert [len(items[i].views) for i in ("900", "902", str(BIG))] == [2, 1, 2]
+    assert catalogue.manifest["dropped"]["product without an image"] == 1
+    assert catalogue.manifest["dropped"]["broken image (not an image)"] == 1
+    plain = MarqoGs(None, tmp_path, "marqo-gs", with_images=False)
+    assert {len(item.views) for item in plain.items(quiet)} == {1}
+
+
+def test_an_empty_folder_of_parts_says_what_is_missing(tmp_path):
+    write(tmp_path, {"novel_query-0.parquet": []})
+    with pytest.raises(DataError, match="no files data/in_domain-N.parquet"):
+        list(MarqoGs(None, tmp_path, "marqo-gs").items(quiet))
 
 
 CELL = st.one_of(

@@ -57,8 +57,9 @@ def parse_pool(rows: Iterable[Mapping], tally: Tally) -> Iterator[tuple[str, str
 class AmazonC4:
     """Amazon-C4: evaluation only. The queries' products leave train, the rest of the pool does not.
 
-    tier: how many items, None for all. folder: where downloads lie. images: `parent_asin` -> addresses of its images in
-    Amazon Reviews 2023, primary first; without it the items have no images.
+    tier: how many items, None for all. folder: where photographs are fetched to; the two raw files are read from it
+    where they lie there, instead of the hub's. images: `parent_asin` -> addresses of its images in Amazon Reviews 2023,
+    primary first; without it the items have no images.
     """
 
     def __init__(
@@ -116,15 +117,22 @@ class AmazonC4:
         """The queries, all of the test split, with the product of each."""
         return self._planned(lambda done, total: None).queries
 
+    def _files(self, progress: Progress) -> Sequence[Path]:
+        """The two raw files: those in the folder, else the hub's."""
+        own = [self.folder / name for name in (QUERIES, POOL)]
+        if all(path.is_file() for path in own):
+            return own
+        from ftbench.sources.fetch import hub_files
+
+        return hub_files(REPOSITORY, (QUERIES, POOL), REVISION, progress)
+
     def _gallery(self, item_id: str) -> tuple[str, ...]:
         return gallery(self._lists.get(item_id))
 
     def _planned(self, progress: Progress) -> "_Plan":
         """Everything but the items' texts and images, worked out once."""
         if self._plan is None:
-            from ftbench.sources.fetch import hub_files
-
-            queries, pool = hub_files(REPOSITORY, (QUERIES, POOL), REVISION, progress)
+            queries, pool = self._files(progress)
             asked, products = Tally(), Tally()
             evidence = Evidence(asked)
             parse_queries(csv_rows(queries, QUERY_COLUMNS, asked), evidence)

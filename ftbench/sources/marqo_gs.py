@@ -83,7 +83,8 @@ def photograph_bytes(row: Mapping) -> bytes:
 class MarqoGs:
     """Marqo GS-10M as a control: one photograph and one title per product, search positions as labels.
 
-    tier: how many items, None for all (some 35 GB). folder: where photographs are unpacked.
+    tier: how many items, None for all (some 35 GB). folder: where photographs are unpacked; raw files
+    that lie in its `data` are read instead of the hub's.
     """
 
     def __init__(self, tier: int | None, folder: Path, name: str, with_images: bool = True):
@@ -175,11 +176,24 @@ class MarqoGs:
             self._plan = _Plan(tuple(reading.files), found, splits, shared, tallies)
         return self._plan
 
+    def _listed(self) -> list[str]:
+        """Paths of the raw files: those in the folder, where there are any, else the hub's."""
+        if own := [f"data/{path.name}" for path in (self.folder / "data").glob("*.parquet")]:
+            return own
+        from ftbench.sources.fetch import hub_tree
+
+        return hub_tree(REPOSITORY, "data", REVISION)
+
+    def _file(self, path: str, progress: Progress) -> Path:
+        if (self.folder / path).is_file():
+            return self.folder / path
+        from ftbench.sources.fetch import hub_files
+
+        return hub_files(REPOSITORY, (path,), REVISION, progress)[0]
+
     def _take(self, part: str, reading: "_Reading", progress: Progress) -> Sequence[str]:
         """Read as many files of a part as the tier needs; its products: file by file, by hash within a file."""
-        from ftbench.sources.fetch import hub_files, hub_tree
-
-        paths = shards(hub_tree(REPOSITORY, "data", REVISION), part)
+        paths = shards(self._listed(), part)
         if not paths:
             raise DataError(f"{REPOSITORY} has no files data/{part}-N.parquet at revision {REVISION}.")
         quota = None if self.tier is None else round(self.tier * SHARES[part])
@@ -187,7 +201,7 @@ class MarqoGs:
         for shard in paths:
             if quota is not None and len(taken) >= quota:
                 break
-            (path,) = hub_files(REPOSITORY, (shard,), REVISION, progress)
+            path = self._file(shard, progress)
             reading.files.append(path)
             found = []
             for row in reported(self._rows(path, reading.products), progress):
