@@ -305,10 +305,20 @@ def test_the_whole_way_into_the_store(served, tmp_path):
     adds_up(source)
 
 
-def test_without_images_none_is_asked_for_and_train_keeps_its_pair(served, tmp_path):
+def test_without_images_none_is_fetched_and_splits_are_the_same(served, tmp_path):
     source = esci(served, tmp_path, with_images=False)
     items = list(source.items(quiet))
     assert not [v for item in items for v in item.views if v.kind == "image"]
+    assert not (tmp_path / "downloads" / "images").exists()
+    splits = {item.item_id: (item.group, item.split) for item in items}
+    assert splits[f"us:{T1}"] == ("us:S1", "test"), "an image shared with a test item"
+    assert splits == {item.item_id: (item.group, item.split) for item in esci(served, tmp_path).items(quiet)}
+    adds_up(source)
+
+
+def test_without_a_list_of_images_train_keeps_its_pair(served, tmp_path):
+    source = esci(served, tmp_path, images=ImageLists(sqid=False))
+    assert {len(item.views) for item in source.items(quiet)} == {1, 3}
     assert [(p.query_id, p.item_id) for p in source.queries().interactions] == [("us:2", f"us:{T1}")]
     assert not (tmp_path / "downloads" / SQID[0]).exists()
     adds_up(source)
@@ -387,14 +397,3 @@ def test_any_esci_s_objects_add_up(rows):
     found = list(parse_esci_s(json_rows(lines, tally), "us", {"A1", "A2", "sofa"}, tally))
     assert tally.read == len(lines) == tally.kept + tally.merged + tally.dropped
     assert tally.kept == len(found)
-
-
-@FUZZ
-@given(st.binary(max_size=400), st.sampled_from([b"", b"\n", b'"', b"A1,https://a/b.jpg\n", b"\xff,\xfe\n", b"\r"]))
-def test_any_bytes_as_sqid_add_up(tmp_path_factory, data, extra):
-    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
-    path.write_bytes(b"product_id,image_url\n" + data + extra + data)
-    tally = Tally()
-    found = list(parse_sqid(csv_rows(path, ("product_id", "image_url"), tally), {"A1"}, tally))
-    assert tally.read == tally.kept + tally.merged + tally.dropped
-    assert len(found) == tally.kept

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from ftbench.errors import DataError
 from ftbench.items import unit_hash
+from ftbench.sources.amazon_esci import parse_sqid
 from ftbench.sources.amazon_images import gallery, shared_images, small_image, usable_images
 from ftbench.sources.judged import place_items
 from ftbench.sources.rows import Tally
-from ftbench.sources.tables import clean_id, json_rows, parquet_rows, plain, read_lines, smallest
+from ftbench.sources.tables import clean_id, csv_rows, json_rows, parquet_rows, plain, read_lines, smallest
 
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -143,3 +144,14 @@ def test_files_that_cannot_be_unpacked_to_their_end_say_so(tmp_path):
                 list(read_lines(path))
     with pytest.raises(DataError, match="absent.jsonl: cannot be read"):
         list(read_lines(tmp_path / "absent.jsonl"))
+
+
+@FUZZ
+@given(st.binary(max_size=400), st.sampled_from([b"", b"\n", b'"', b"A1,https://a/b.jpg\n", b"\xff,\xfe\n", b"\r"]))
+def test_any_bytes_as_sqid_add_up(tmp_path_factory, data, extra):
+    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
+    path.write_bytes(b"product_id,image_url\n" + data + extra + data)
+    tally = Tally()
+    found = list(parse_sqid(csv_rows(path, ("product_id", "image_url"), tally), {"A1"}, tally))
+    assert tally.read == tally.kept + tally.merged + tally.dropped
+    assert len(found) == tally.kept

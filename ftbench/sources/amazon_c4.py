@@ -59,7 +59,8 @@ class AmazonC4:
 
     tier: how many items, None for all. folder: where photographs are fetched to; the two raw files are read from it
     where they lie there, instead of the hub's. images: `parent_asin` -> addresses of its images in Amazon Reviews 2023,
-    primary first; without it the items have no images.
+    primary first; without it the items have no images. with_images: whether items have them; groups and splits are the
+    same without.
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class AmazonC4:
         with_images: bool = True,
         images: Mapping[str, Sequence[str]] | None = None,
     ):
-        self.tier, self.folder = tier, Path(folder)
-        self._lists = images if with_images and images is not None else {}
+        self.tier, self.folder, self.with_images = tier, Path(folder), with_images
+        self._lists = {} if images is None else images
         self.info = SourceInfo(
             name=name,
             version="amazon-c4-v1",
@@ -162,7 +163,8 @@ class AmazonC4:
                 category=category,
                 views=(View("text", "metadata", "primary", text),),
             )
-            yield item, usable_images(self._gallery(item_id), plan.shared, most, lost)
+            found = self._gallery(item_id) if self.with_images else ()
+            yield item, usable_images(found, plan.shared, most, lost)
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,9 @@ def product_views(row: Mapping) -> tuple[View, ...]:
 class AmazonEsci:
     """ESCI of one locale: items are the products that the version's pairs name, queries keep their official test.
 
-    tier: how many items, None for all. folder: where downloads lie. small: the reduced version (task 1), else the large
-    one. `files` (name -> address, bytes, sha256) may be changed to a mirror's before the first use.
+    tier: how many items, None for all. folder: where downloads lie. with_images: whether items have photographs; groups
+    and splits are the same without. small: the reduced version (task 1), else the large one. `files` (name -> address,
+    bytes, sha256) may be changed to a mirror's before the first use.
     """
 
     def __init__(
@@ -258,7 +259,7 @@ class AmazonEsci:
     def _planned(self, progress: Progress) -> "_Plan":
         """Everything but the items' texts and images, worked out once."""
         if self._plan is None:
-            tables = ("products", "pairs", "queries", "sources", *(("images",) if self.with_images else ()))
+            tables = ("products", "pairs", "queries", "sources", "images")
             tallies = {name: Tally() for name in tables}
             paths = self._downloaded(progress)
             evidence = Evidence(tallies["pairs"])
@@ -287,7 +288,7 @@ class AmazonEsci:
         from ftbench.sources.fetch import Remote, download
 
         names = [EXAMPLES, PRODUCTS, SOURCES]
-        if self.with_images and self.lists.sqid and self.locale == "us":  # SQID has no other locale
+        if self.lists.sqid and self.locale == "us":  # SQID has no other locale
             names += SQID
         if self.lists.esci_s:
             names.append(ESCI_S)
@@ -306,7 +307,7 @@ class AmazonEsci:
             if found and not galleries[asins[asin]]:
                 galleries[asins[asin]], origins[asins[asin]] = found, origin
 
-        if self.with_images and self.lists.reviews is not None:
+        if self.lists.reviews is not None:
             for asin in asins:
                 take(asin, gallery(self.lists.reviews.get(asin)), "amazon-reviews")
         for name in SQID:
@@ -320,7 +321,7 @@ class AmazonEsci:
             rows = reported(json_rows(read_lines(paths[ESCI_S]), tally), progress)
             for asin, address, category in parse_esci_s(rows, self.locale, asins, tally):
                 categories[asins[asin]] = category
-                if self.with_images and address:
+                if address:
                     take(asin, (address,), "esci-s")
         return galleries, origins, categories
 
@@ -338,7 +339,7 @@ class AmazonEsci:
                 views=product_views(row),
                 attributes={"image_source": plan.origins[item_id]} if item_id in plan.origins else {},
             )
-            yield item, usable_images(plan.galleries[item_id], plan.shared, most, lost)
+            yield item, usable_images(plan.galleries[item_id] if self.with_images else (), plan.shared, most, lost)
 
 
 @dataclass(frozen=True)

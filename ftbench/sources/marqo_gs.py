@@ -24,7 +24,7 @@ PARTS = ("in_domain", "zero_shot")
 SHARES = {"in_domain": 0.8, "zero_shot": 0.2}  # of a tier's items: as the parts' rows, 3.93 to 0.98 million
 RELEVANT_POSITION = 10  # a product on the first results page is a relevant one (ours)
 RELEVANT_FROM = 1 / RELEVANT_POSITION
-_COLUMNS = ("query", "query_id", "product_id", "position", "title")
+_COLUMNS = ("query", "query_id", "product_id", "position", "title", "image")
 _BATCH = 1024  # rows at a time: about 10 MB of images
 
 
@@ -84,7 +84,8 @@ class MarqoGs:
     """Marqo GS-10M as a control: one photograph and one title per product, search positions as labels.
 
     tier: how many items, None for all (some 35 GB). folder: where photographs are unpacked; raw files
-    that lie in its `data` are read instead of the hub's.
+    that lie in its `data` are read instead of the hub's. with_images: whether items have photographs; groups and splits
+    are the same without.
     """
 
     def __init__(self, tier: int | None, folder: Path, name: str, with_images: bool = True):
@@ -143,7 +144,7 @@ class MarqoGs:
         return self._planned(lambda done, total: None).queries
 
     def _rows(self, path: Path, tally: Tally) -> Iterator[dict]:
-        return parquet_rows(path, (*_COLUMNS, "image") if self.with_images else _COLUMNS, tally, _BATCH)
+        return parquet_rows(path, _COLUMNS, tally, _BATCH)
 
     def _image(self, data: bytes, shared: SharedImages, lost: Counter) -> tuple[View, ...]:
         """The photograph of a row, unpacked into the folder unless it lies there."""
