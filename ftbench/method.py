@@ -239,7 +239,9 @@ def parse_settings(what: str, defaults, overrides: dict[str, str]):
         try:
             values[key] = _value(text, types[key])
         except ValueError:
-            problems.append(f"{key}={text}: expected {getattr(types[key], '__name__', types[key])}")
+            choices = typing.get_args(types[key])
+            expected = f"one of {', '.join(choices)}" if choices else types[key].__name__
+            problems.append(f"{key}={text}: expected {expected}")
     changed = replace(defaults, **values)
     if hasattr(changed, "problems"):
         problems += changed.problems()

@@ -118,7 +118,9 @@ def read(path: Path) -> dict:
     except OSError as problem:
         raise DataError(f"record {path} cannot be read: {problem.strerror}.") from None
     except ValueError as problem:
-        raise DataError(f"record {path} is not JSON: {problem}.") from None
+        raise DataError(
+            f"record {path} is not JSON: {problem}. Remove the file; the same run, made again, writes it anew."
+        ) from None
     found = problems(record)
     if found:
         raise several(f"record {path}", found, DataError)

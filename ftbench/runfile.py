@@ -334,10 +334,14 @@ def read_judgements(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     """{pair: {query id: {item id: gain}}} as written; queries without a judged item are not in it."""
     import pyarrow.parquet as pq
 
+    if not Path(path).is_file():
+        raise DataError(f"the judgements {path} are missing. Run a record's command again with --force to write them.")
     try:
         return _nested(pq.read_table(path, columns=["pair", "query_id", "item_id", "gain"]))
     except (ValueError, OSError) as problem:
-        raise DataError(f"{path} does not hold judgements: {problem}.") from None
+        raise DataError(
+            f"{path} does not hold judgements: {problem}. Remove it and run a record's command again with --force."
+        ) from None
 
 
 def _nested(table) -> dict[str, dict[str, dict[str, float]]]:
