@@ -20,6 +20,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+_INTERRUPTED = 130  # what typer ends with after Ctrl-C: 128 and the signal's number, as shells have it
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
 Source = Annotated[Path | None, typer.Option("--source", help="Folder of the raw data, where a data set needs one.")]
 Data = Annotated[str, typer.Argument(help="A data set: see `ftbench list data`.", metavar="DATA")]
@@ -243,6 +244,7 @@ def main() -> None:
             raise
         print(f"ftbench: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("ftbench: interrupted; nothing half-written was left.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("ftbench: interrupted; nothing half-written was left.", file=sys.stderr)
+        raise

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,25 @@ def test_an_interrupted_run_leaves_no_record(session, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runner.run(request(), session)
     assert not [path for path in session.results.rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_says_so_and_leaves_nothing(tmp_path):
+    """SIGINT while the catalogue is being rendered."""
+    environment = os.environ | {
+        "FTBENCH_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ftbench.cli import main; main()"
+    )
+    words = ["data", "prepare", "studio@30000"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "cache").rglob("*.arrow")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; nothing half-written" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_failed_run_is_a_record_with_its_error(session, monkeypatch):
