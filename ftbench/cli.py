@@ -26,9 +26,20 @@ Source = Annotated[Path | None, typer.Option("--source", help="Folder of the raw
 Data = Annotated[str, typer.Argument(help="A data set: see `ftbench list data`.", metavar="DATA")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ftbench import __version__
+
+        print(f"ftbench {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["FTBENCH_DEBUG"] = "1"
@@ -52,7 +63,9 @@ def run(
             "--encoder", "-e", help="tiny, lite, MODEL/PRETRAINED or MODEL/FILE. Default: what suits the data."
         ),
     ] = None,
-    seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],
+    seed: Annotated[
+        list[int], typer.Option("--seed", "-s", min=0, help="Seed of data order and sampling. Repeatable.")
+    ] = [0],
     settings: Annotated[
         list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")
     ] = [],
@@ -114,8 +127,10 @@ def _closing_table(outcomes: list) -> None:
     tables, notes = {}, []
     for outcome in outcomes:
         request, record = outcome.request, outcome.record
-        name = request.method + (" (zero-shot)" if request.track == "zero-shot" else "")
-        rows = tables.setdefault((request.task, request.data), [])
+        name = request.method + (f" ({request.track})" if request.track else "")
+        split = ", validation split" if request.split == "valid" else ""
+        board = "" if request.board == "equal-compute" else f", {request.board.replace('-', ' ')}"
+        rows = tables.setdefault((request.task, request.data, split + board), [])
         if record is None:
             rows.append([name, "", "—", "", "—", "—"])
             notes.append(f"{name}: {outcome.skipped}.")
@@ -126,10 +141,10 @@ def _closing_table(outcomes: list) -> None:
         seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
         short = outcome.path.stem.removeprefix(f"{record['method']['name']}-")
         rows.append([name, str(request.seed), shown, interval, seconds, short])
-    for (task, data), rows in tables.items():
+    for (task, data, how), rows in tables.items():
         headlines = {o.record["task"]["headline"] for o in outcomes if o.record and o.request.task == task}
         columns = ["method", "seed", " ".join(headlines) or "score", "95% interval", "seconds", "record"]
-        console.table(f"{task} on {data}", columns, rows, numeric=lambda i: i in (1, 2, 4))
+        console.table(f"{task} on {data}{how}", columns, rows, numeric=lambda i: i in (1, 2, 4))
     paths = [outcome.path for outcome in outcomes if outcome.path]
     if len(paths) == 1:
         print(f"Record: {paths[0]}")

@@ -3,6 +3,7 @@
 Must not know how runs are made.
 """
 
+import ast
 import inspect
 from collections import Counter
 from dataclasses import fields
@@ -50,7 +51,8 @@ def description(name: str) -> str:
 
     if name in method_names() or name.endswith(".py"):
         method = load_method(name)
-        lines = [f"Method {method.name}", "", inspect.getdoc(inspect.getmodule(type(method))) or "", "",
+        said = ast.get_docstring(ast.parse(method.path.read_text(encoding="utf-8"))) or "It has no docstring."
+        lines = [f"Method {method.name}", "", said, "",
                  "Settings (--set KEY=VALUE), with unit and origin:", *_settings(type(method.config))]  # fmt: skip
         if method.trained:
             lines += ["", "Shared by all trained methods (--set trainer.KEY=VALUE):", *_settings(TrainerConfig)]
@@ -58,16 +60,22 @@ def description(name: str) -> str:
     if name in task_names() or name.endswith(".toml"):
         task = load_task(name, "studio")
         lines = [f"Task {task.name}: {task.summary}", f"Track {task.track}, headline {task.headline}.",
-                 f"Measures: {', '.join(task.measures)}."]  # fmt: skip
+                 f"Measures: {', '.join(task.measures)}.",
+                 f"Gallery: {'all items' if task.gallery == 'all' else 'test items'} (a data set may differ); an item "
+                 f"counts as relevant from gain {task.relevant_from:g}."]  # fmt: skip
         return "\n".join(lines + [f"  {pair.title}  ({pair.name})" for pair in task.pairs])
     if name.partition("@")[0] in DATA:
+        if name.startswith("studio"):
+            source_for(name)  # says what is wrong with a size
         found = open_catalogue(name, verify=False)
         if found is None:
-            return f"{name}: {DATA[name.partition('@')[0]]}\nNot prepared here yet: ftbench data prepare {name}"
+            folder = " --source FOLDER" if name.startswith("magento") else ""
+            line = DATA[name.partition("@")[0]]
+            return f"{name}: {line}\nNot prepared here yet: ftbench data prepare {name}{folder}"
         return data_summary(found)
-    if name in ENCODERS:
-        return f"Encoder {name}: {ENCODERS[name]}"
-    raise unknown("name", name, [*method_names(), *task_names(), *DATA, *ENCODERS])
+    if name in ENCODERS or "/" in name:
+        return f"Encoder {name}: {ENCODERS.get(name) or ENCODERS['MODEL/PRETRAINED']}"
+    raise unknown("name", name, [*method_names(), *task_names(), *DATA, "tiny", "lite"])
 
 
 def _settings(config: type) -> list[str]:
@@ -131,6 +139,8 @@ def verify(name: str) -> str:
     """Check a prepared data set; a report. Raises DataError listing all problems."""
     catalogue = open_catalogue(name)
     if catalogue is None:
+        if name.partition("@")[0] not in DATA:
+            raise unknown("data set", name, DATA, "See: ftbench list data")
         raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
     problems = leaks(catalogue)
     items = set(catalogue.item_ids)

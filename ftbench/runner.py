@@ -206,7 +206,8 @@ def run(request: Request, session: Session) -> Outcome:
     with _threads(planned.config.threads):
         draft = _draft(planned)
         found = record.find(session.results, record.record_id(record.key(draft)))
-        if found is not None and not session.force:
+        deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
+        if deep_enough and not session.force:
             return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
         try:
             ranked, measured = _measure(planned, session)

@@ -163,9 +163,20 @@ def tables(entries: Iterable[Entry]) -> list[Table]:
     made = []
     for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
         current, replaced = _current(groups[name])
-        boards = sorted({e.record["board"] for e in current if _spends(e.record)}) or ["equal-compute"]
-        made += [_table(board, _of_board(current, board), replaced) for board in boards]
+        budgets = sorted({_budget(e.record) for e in current if _spends(e.record)}) or [("equal-compute", 0.0)]
+        kinds = [board for board, _ in budgets]
+        for board, spent in budgets:
+            label = board if kinds.count(board) == 1 else f"{board}-{spent:g}"
+            own = [e for e in current if not _spends(e.record) or _budget(e.record) == (board, spent)]
+            made.append(_table(label, own, replaced))
     return made
+
+
+def _budget(record: Mapping) -> tuple[str, float]:
+    """The board that a run belongs to and what it may spend: only runs of one budget are compared."""
+    trainer = record["trainer"]
+    by_steps = record["board"] == "equal-steps" or not trainer["budget"]  # locked towers spend steps alone
+    return record["board"], float(trainer["steps"] if by_steps else trainer["budget"])
 
 
 def _spends(record: Mapping) -> bool:
@@ -198,11 +209,6 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
         kept[(_identity(entry.record), board, entry.record["seed"])] = entry
     chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
     return chosen, len(entries) - len(chosen)
-
-
-def _of_board(entries: Sequence[Entry], board: str) -> list[Entry]:
-    """A board's own runs, and those that spend no budget and so belong to every board."""
-    return [e for e in entries if not _spends(e.record) or e.record["board"] == board]
 
 
 def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
