@@ -88,13 +88,22 @@ def run(
     """
     pairs = tuple(_key_value(text) for text in settings)
     from ftbench import console, runner
+    from ftbench import request as asked
 
-    requests = runner.requests(
+    requests = asked.requests(
         method, task, data, seed,
-        runner.Request(
+        asked.Request(
             "", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth, split=split
         ),
     )  # fmt: skip
+    wrong = {}
+    for request in requests:  # all of them before the first is run
+        try:
+            asked.check(request)
+        except FtbenchError as problem:
+            wrong[str(problem)] = None
+    if wrong:
+        raise FtbenchError("\n".join(wrong))
     with console.progress_bars() as progress:
         session = runner.Session(results, progress, source, force)
         outcomes, failures = [], []
@@ -162,9 +171,12 @@ def report(
     site: Annotated[Path, typer.Option("--site", help="Folder that the page is written to.")] = Path("site"),
 ) -> None:
     """Render the leaderboard: one self-contained index.html."""
+    from ftbench import console
     from ftbench.report import render
 
-    print(render(results, site))
+    with console.progress_bars() as progress:
+        path = render(results, site, progress("Reading run files"), lambda text: print(text, file=sys.stderr))
+    print(path)
 
 
 @app.command("list")

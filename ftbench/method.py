@@ -242,6 +242,9 @@ def parse_settings(what: str, defaults, overrides: dict[str, str]):
             choices = typing.get_args(types[key])
             expected = f"one of {', '.join(choices)}" if choices else types[key].__name__
             problems.append(f"{key}={text}: expected {expected}")
+    for key, value in values.items():
+        if key.endswith("share") and not 0 <= value <= 1:
+            problems.append(f"{key}={value}: expected a share from 0 to 1")
     changed = replace(defaults, **values)
     if hasattr(changed, "problems"):
         problems += changed.problems()

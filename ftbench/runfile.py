@@ -25,7 +25,7 @@ _INTEGERS = ("entries", "item", "below", "rank", "tie_before", "tie_size")  # in
 _IDS = ("query_ids", "item_ids")
 _COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", "slice_names", "slice_bits")
 _MOST_SLICES = 62  # bits of an int64 that a mask may use
-_ZSTD_LEVEL = 22  # the highest; a file takes about 0.1 s
+_ZSTD_LEVEL = 19  # the highest that needs no special window; a file takes about 50 ms
 
 Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # {pair: {query id: {item id: gain}}}
 

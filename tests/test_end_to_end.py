@@ -15,6 +15,8 @@ from ftbench import record, runner
 from ftbench.errors import FtbenchError
 from ftbench.inventory import leaks, verify
 from ftbench.metrics import evaluate
+from ftbench.request import DEFAULT_METHODS, DEFAULT_TASKS, Request
+from ftbench.task import load_task
 
 QUICK = (("trainer.budget", "6000"), ("trainer.batch_size", "32"))
 
@@ -37,20 +39,20 @@ def session(session_cache, tmp_path):
 
 
 def request(method="factorized_transport", task="query2item", **kw):
-    return runner.Request(method, task, **({"data": "studio@200", "settings": QUICK} | kw))
+    return Request(method, task, **({"data": "studio@200", "settings": QUICK} | kw))
 
 
 def untrained(method, task="query2item", **kw):
     return request(method, task, settings=(), **kw)
 
 
-@pytest.mark.parametrize("task", runner.DEFAULT_TASKS)
-@pytest.mark.parametrize("method", runner.DEFAULT_METHODS)
+@pytest.mark.parametrize("task", DEFAULT_TASKS)
+@pytest.mark.parametrize("method", DEFAULT_METHODS)
 def test_default_board(method, task, session):
     trained = method not in ("random", "bm25", "oracle")
     outcome = runner.run(request(method, task) if trained else untrained(method, task), session)
     if (method, task) == ("bm25", "cross_view"):
-        assert outcome.record is None and "text only" in outcome.skipped
+        assert outcome.record is None and "on text alone" in outcome.skipped
         return
     found = record.read(outcome.path)
     assert found["status"] == "ok" and found["n_queries"] > 0
@@ -103,7 +105,7 @@ def test_the_validation_split_is_a_task_of_its_own(session):
     for task, method in (("query2item", "bm25"), ("cross_view", "random")):
         found = runner.run(untrained(method, task, split="valid"), session)
         assert "--split valid" in found.record["command"] and found.path.parent.name == f"{task}-valid"
-        assert found.record["task"]["definition_sha256"] != runner.load_task(task, "studio@200").definition_sha256
+        assert found.record["task"]["definition_sha256"] != load_task(task, "studio@200").definition_sha256
         valid = {catalogue.item_ids[i] for i in catalogue.rows("valid")}
         asked = {query.query_id for query in catalogue.queries("valid")} if task == "query2item" else valid
         for ranking in record.run_of(found.path, found.record).rankings.values():

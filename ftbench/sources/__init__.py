@@ -14,14 +14,24 @@ DATA = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raise FtbenchError with near matches for a data set's name that does not exist."""
+    base = re.sub(r"@.*$", "", name)
+    if base not in DATA or ("@" in name and base.startswith("magento")):
+        raise unknown("data set", name, DATA, "See: ftbench list data")
+    if base.startswith("studio"):
+        from ftbench.sources.studio import parse_name
+
+        parse_name(name)
+
+
 def source_for(name: str, folder: Path | None = None) -> Source:
     """The source behind a data set's name. `folder` is where a source with files of its own lies.
 
     Raises FtbenchError with near matches for a name that does not exist.
     """
+    check_name(name)
     base = re.sub(r"@.*$", "", name)
-    if base not in DATA or ("@" in name and base.startswith("magento")):
-        raise unknown("data set", name, DATA, "See: ftbench list data")
     if base.startswith("studio"):
         from ftbench.sources.studio import parse_name
 
