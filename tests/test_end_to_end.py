@@ -178,7 +178,7 @@ def test_command_line_from_run_to_page(session_cache, tmp_path):
     words = ["run", "-m", "bm25", "-m", "oracle", "-t", "query2item", "-t", "cross_view", "--data", "studio@200"]
     done = ftbench(*words, cache=session_cache, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "ndcg@10" in done.stdout and "bm25: bm25 embeds text only" in done.stdout
+    assert "ndcg@10" in done.stdout and "bm25: it works on text alone" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr, "plain lines where output is no terminal"
     (made,) = (tmp_path / "results/studio@200/query2item").glob("bm25-*.json")
     command = json.loads(made.read_text())["command"]
