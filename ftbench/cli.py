@@ -224,9 +224,11 @@ def data_sheet(
     source: Source = None,
 ) -> None:
     """Write a contact sheet: all views of some items, with their texts, as one PNG."""
-    from ftbench import inventory
+    from ftbench import console, inventory
 
-    print(inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source))
+    with console.progress_bars() as progress:
+        path = inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source, progress)
+    print(path)
 
 
 @app.command()

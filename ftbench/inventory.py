@@ -6,12 +6,13 @@ Must not know how runs are made.
 import ast
 import inspect
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 
 from ftbench.errors import DataError, FtbenchError, several, unknown
-from ftbench.items import SPLITS, View, normalize_query
+from ftbench.items import SPLITS, Progress, View, normalize_query
 from ftbench.sources import DATA, source_for
 from ftbench.store import Catalogue, open_catalogue, prepare
 
@@ -158,12 +159,12 @@ def verify(name: str) -> str:
     )
 
 
-def sheet(name: str, out: Path, count: int, source: Path | None) -> Path:
+def sheet(name: str, out: Path, count: int, source: Path | None, start: Callable[[str], Progress]) -> Path:
     """Write a contact sheet PNG of the first items of a data set; returns its path."""
     from ftbench.items import Item
     from ftbench.sources.sheet import contact_sheet
 
-    catalogue = open_catalogue(name) or prepare(source_for(name, source), lambda done, total: None)
+    catalogue = open_catalogue(name) or prepare(source_for(name, source), start(f"Preparing {name}"))
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
     assets, images, texts = catalogue.assets, catalogue.view_ids("image"), catalogue.view_ids("text")
