@@ -20,14 +20,26 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+_INTERRUPTED = 130  # what typer ends with after Ctrl-C: 128 and the signal's number, as shells have it
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
 Source = Annotated[Path | None, typer.Option("--source", help="Folder of the raw data, where a data set needs one.")]
 Data = Annotated[str, typer.Argument(help="A data set: see `ftbench list data`.", metavar="DATA")]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ftbench import __version__
+
+        print(f"ftbench {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["FTBENCH_DEBUG"] = "1"
@@ -51,7 +63,9 @@ def run(
             "--encoder", "-e", help="tiny, lite, MODEL/PRETRAINED or MODEL/FILE. Default: what suits the data."
         ),
     ] = None,
-    seed: Annotated[list[int], typer.Option("--seed", "-s", help="Seed of data order and sampling. Repeatable.")] = [0],
+    seed: Annotated[
+        list[int], typer.Option("--seed", "-s", min=0, help="Seed of data order and sampling. Repeatable.")
+    ] = [0],
     settings: Annotated[
         list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")
     ] = [],
@@ -74,13 +88,22 @@ def run(
     """
     pairs = tuple(_key_value(text) for text in settings)
     from ftbench import console, runner
+    from ftbench import request as asked
 
-    requests = runner.requests(
+    requests = asked.requests(
         method, task, data, seed,
-        runner.Request(
+        asked.Request(
             "", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth, split=split
         ),
     )  # fmt: skip
+    wrong = {}
+    for request in requests:  # all of them before the first is run
+        try:
+            asked.check(request)
+        except FtbenchError as problem:
+            wrong[str(problem)] = None
+    if wrong:
+        raise FtbenchError("\n".join(wrong))
     with console.progress_bars() as progress:
         session = runner.Session(results, progress, source, force)
         outcomes, failures = [], []
@@ -113,8 +136,10 @@ def _closing_table(outcomes: list) -> None:
     tables, notes = {}, []
     for outcome in outcomes:
         request, record = outcome.request, outcome.record
-        name = request.method + (" (zero-shot)" if request.track == "zero-shot" else "")
-        rows = tables.setdefault((request.task, request.data), [])
+        name = request.method + (f" ({request.track})" if request.track else "")
+        split = ", validation split" if request.split == "valid" else ""
+        board = "" if request.board == "equal-compute" else f", {request.board.replace('-', ' ')}"
+        rows = tables.setdefault((request.task, request.data, split + board), [])
         if record is None:
             rows.append([name, "", "—", "", "—", "—"])
             notes.append(f"{name}: {outcome.skipped}.")
@@ -125,10 +150,10 @@ def _closing_table(outcomes: list) -> None:
         seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
         short = outcome.path.stem.removeprefix(f"{record['method']['name']}-")
         rows.append([name, str(request.seed), shown, interval, seconds, short])
-    for (task, data), rows in tables.items():
+    for (task, data, how), rows in tables.items():
         headlines = {o.record["task"]["headline"] for o in outcomes if o.record and o.request.task == task}
         columns = ["method", "seed", " ".join(headlines) or "score", "95% interval", "seconds", "record"]
-        console.table(f"{task} on {data}", columns, rows, numeric=lambda i: i in (1, 2, 4))
+        console.table(f"{task} on {data}{how}", columns, rows, numeric=lambda i: i in (1, 2, 4))
     paths = [outcome.path for outcome in outcomes if outcome.path]
     if len(paths) == 1:
         print(f"Record: {paths[0]}")
@@ -146,9 +171,12 @@ def report(
     site: Annotated[Path, typer.Option("--site", help="Folder that the page is written to.")] = Path("site"),
 ) -> None:
     """Render the leaderboard: one self-contained index.html."""
+    from ftbench import console
     from ftbench.report import render
 
-    print(render(results, site))
+    with console.progress_bars() as progress:
+        path = render(results, site, progress("Reading run files"), lambda text: print(text, file=sys.stderr))
+    print(path)
 
 
 @app.command("list")
@@ -211,9 +239,11 @@ def data_sheet(
     source: Source = None,
 ) -> None:
     """Write a contact sheet: all views of some items, with their texts, as one PNG."""
-    from ftbench import inventory
+    from ftbench import console, inventory
 
-    print(inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source))
+    with console.progress_bars() as progress:
+        path = inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source, progress)
+    print(path)
 
 
 @app.command()
@@ -258,6 +288,7 @@ def main() -> None:
             raise
         print(f"ftbench: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("ftbench: interrupted; nothing half-written was left.", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            print("ftbench: interrupted; nothing half-written was left.", file=sys.stderr)
+        raise

@@ -3,8 +3,9 @@
 Must not know how runs are made.
 """
 
+import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
@@ -12,7 +13,7 @@ from textwrap import fill
 from ftbench import leaks
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
-from ftbench.items import SPLITS, Item, View
+from ftbench.items import SPLITS, Item, Progress, View
 from ftbench.sources import DATA, source_for
 from ftbench.store import prepare
 
@@ -52,7 +53,8 @@ def description(name: str) -> str:
 
     if name in method_names() or name.endswith(".py"):
         method = load_method(name)
-        lines = [f"Method {method.name}", "", inspect.getdoc(inspect.getmodule(type(method))) or "", "",
+        said = ast.get_docstring(ast.parse(method.path.read_text(encoding="utf-8"))) or "It has no docstring."
+        lines = [f"Method {method.name}", "", said, "",
                  "Settings (--set KEY=VALUE), with unit and origin:", *_settings(type(method.config))]  # fmt: skip
         if method.trained:
             lines += ["", "Shared by all trained methods (--set trainer.KEY=VALUE):", *_settings(TrainerConfig)]
@@ -60,16 +62,22 @@ def description(name: str) -> str:
     if name in task_names() or name.endswith(".toml"):
         task = load_task(name, "studio")
         lines = [f"Task {task.name}: {task.summary}", f"Track {task.track}, headline {task.headline}.",
-                 f"Measures: {', '.join(task.measures)}."]  # fmt: skip
+                 f"Measures: {', '.join(task.measures)}.",
+                 f"Gallery: {'all items' if task.gallery == 'all' else 'test items'} (a data set may differ); an item "
+                 f"counts as relevant from gain {task.relevant_from:g}."]  # fmt: skip
         return "\n".join(lines + [f"  {pair.title}  ({pair.name})" for pair in task.pairs])
     if name.partition("@")[0] in DATA:
+        if name.startswith("studio"):
+            source_for(name)  # says what is wrong with a size
         found = open_catalogue(name)
         if found is None:
-            return f"{name}: {DATA[name.partition('@')[0]]}\nNot prepared here yet: ftbench data prepare {name}"
+            folder = " --source FOLDER" if name.startswith("magento") else ""
+            line = DATA[name.partition("@")[0]]
+            return f"{name}: {line}\nNot prepared here yet: ftbench data prepare {name}{folder}"
         return data_summary(found)
-    if name in ENCODERS:
-        return f"Encoder {name}: {ENCODERS[name]}"
-    raise unknown("name", name, [*method_names(), *task_names(), *DATA, *ENCODERS])
+    if name in ENCODERS or "/" in name:
+        return f"Encoder {name}: {ENCODERS.get(name) or ENCODERS['MODEL/PRETRAINED']}"
+    raise unknown("name", name, [*method_names(), *task_names(), *DATA, "tiny", "lite"])
 
 
 def _settings(config: type) -> list[str]:
@@ -109,6 +117,8 @@ def verify(name: str) -> str:
     """
     catalogue = open_catalogue(name, verify=True)
     if catalogue is None:
+        if name.partition("@")[0] not in DATA:
+            raise unknown("data set", name, DATA, "See: ftbench list data")
         raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
     if found := leaks.problems(catalogue):
         raise several(f"{name} does not hold", found, DataError)
@@ -118,11 +128,13 @@ def verify(name: str) -> str:
     return "\n".join([*lines, "", data_summary(catalogue)])
 
 
-def sheet(name: str, out: Path, count: int, source: Path | None) -> Path:
+def sheet(name: str, out: Path, count: int, source: Path | None, start: Callable[[str], Progress]) -> Path:
     """Write a contact sheet PNG of the first items of a data set; returns its path."""
     from ftbench.sources.sheet import contact_sheet
 
-    catalogue = open_catalogue(name) or prepare(source_for(name, source, downloads_folder()), lambda done, total: None)
+    catalogue = open_catalogue(name)
+    if catalogue is None:
+        catalogue = prepare(source_for(name, source, downloads_folder()), start(f"Preparing {name}"))
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
     items = shown_items(catalogue, range(min(count, len(catalogue.item_ids))))

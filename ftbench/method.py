@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from ftbench.encoders.base import Encoder
+from ftbench.encoders.cache import cached_features
 from ftbench.errors import FtbenchError, several, unknown
 from ftbench.items import Progress
 from ftbench.losses import info_nce, symmetric_info_nce
@@ -92,6 +93,15 @@ class Embedder:
         return np.where((ids >= 0)[..., None], table[ids], np.float32(0))
 
     def _encode(self, views: Views, kind: str, ids: np.ndarray) -> np.ndarray:
+        """(k, d) float32 of some assets; those of weights that no step has changed come from the cache."""
+        if self.trained.steps or self.encoder.locked:  # a locked encoder's inputs are cached already
+            return self._run_tower(views, kind, ids)
+        digests = views.assets.image_sha256 if kind == "image" else views.assets.text_sha256
+        known = [digests[i] if len(digests) else views.assets.texts[i] for i in ids]  # queries have texts alone
+        key = (self.encoder.name, self.encoder.weights, self.encoder.image_size, f"{kind} vectors", *known)
+        return cached_features(key, lambda: self._run_tower(views, kind, ids))
+
+    def _run_tower(self, views: Views, kind: str, ids: np.ndarray) -> np.ndarray:
         if kind == "image":
             inputs = self.encoder.image_inputs(views.assets, self.progress)
             tower = self.trained.model.image
@@ -239,7 +249,12 @@ def parse_settings(what: str, defaults, overrides: dict[str, str]):
         try:
             values[key] = _value(text, types[key])
         except ValueError:
-            problems.append(f"{key}={text}: expected {getattr(types[key], '__name__', types[key])}")
+            choices = typing.get_args(types[key])
+            expected = f"one of {', '.join(choices)}" if choices else types[key].__name__
+            problems.append(f"{key}={text}: expected {expected}")
+    for key, value in values.items():
+        if key.endswith("share") and not 0 <= value <= 1:
+            problems.append(f"{key}={value}: expected a share from 0 to 1")
     changed = replace(defaults, **values)
     if hasattr(changed, "problems"):
         problems += changed.problems()

@@ -118,7 +118,9 @@ def read(path: Path) -> dict:
     except OSError as problem:
         raise DataError(f"record {path} cannot be read: {problem.strerror}.") from None
     except ValueError as problem:
-        raise DataError(f"record {path} is not JSON: {problem}.") from None
+        raise DataError(
+            f"record {path} is not JSON: {problem}. Remove the file; the same run, made again, writes it anew."
+        ) from None
     found = problems(record)
     if found:
         raise several(f"record {path}", found, DataError)
@@ -177,9 +179,11 @@ def path_of(results: Path, record: Mapping) -> Path:
 def find(results: Path, identity: str) -> tuple[Path, dict] | None:
     """The finished record of an id with its path, or None where the run is still to be done.
 
-    Failed runs, damaged records, reproductions, and records whose run file is missing or another do not count.
+    Failed runs, damaged records, reproductions, and records whose run file is missing or another do not count. Raises
+    DataError for a record of a newer schema: it must not be replaced by an older one.
     """
     for path in sorted(Path(results).glob(f"*/*/*-{identity[:12]}.json")):
+        _refuse_newer(path)
         try:
             record = read(path)
             if record["id"] == identity and record["status"] == "ok" and run_of(path, record):
@@ -193,6 +197,15 @@ def judgements_path(path: Path, record: Mapping) -> Path:
     """Where the judgements of a record lie: once per data set and task, one folder above the records."""
     name = f"judgements-{record['task']['name']}-{record['data']['fingerprint'][:12]}.parquet"
     return path.parent.parent / name
+
+
+def _refuse_newer(path: Path) -> None:
+    try:
+        version = json.loads(path.read_text(encoding="utf-8")).get("schema_version")
+    except (OSError, ValueError, AttributeError):
+        return
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise several(f"record {path}", problems({"schema_version": version}), DataError)
 
 
 def run_of(path: Path, record: Mapping) -> Run:

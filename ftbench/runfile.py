@@ -25,7 +25,7 @@ _INTEGERS = ("entries", "item", "below", "rank", "tie_before", "tie_size")  # in
 _IDS = ("query_ids", "item_ids")
 _COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", "slice_names", "slice_bits")
 _MOST_SLICES = 62  # bits of an int64 that a mask may use
-_ZSTD_LEVEL = 22  # the highest; a file takes about 0.1 s
+_ZSTD_LEVEL = 19  # the highest that needs no special window; a file takes about 50 ms
 
 Judgements = Mapping[str, Mapping[str, Mapping[str, float]]]  # {pair: {query id: {item id: gain}}}
 
@@ -334,10 +334,14 @@ def read_judgements(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     """{pair: {query id: {item id: gain}}} as written; queries without a judged item are not in it."""
     import pyarrow.parquet as pq
 
+    if not Path(path).is_file():
+        raise DataError(f"the judgements {path} are missing. Run a record's command again with --force to write them.")
     try:
         return _nested(pq.read_table(path, columns=["pair", "query_id", "item_id", "gain"]))
     except (ValueError, OSError) as problem:
-        raise DataError(f"{path} does not hold judgements: {problem}.") from None
+        raise DataError(
+            f"{path} does not hold judgements: {problem}. Remove it and run a record's command again with --force."
+        ) from None
 
 
 def _nested(table) -> dict[str, dict[str, dict[str, float]]]:

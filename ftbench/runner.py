@@ -10,62 +10,19 @@ from pathlib import Path
 
 import torch
 
-from ftbench import metrics, provenance, record, search
+from ftbench import provenance, record, search
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
-from ftbench.errors import FtbenchError, RunError, unknown
-from ftbench.items import SPLITS, Progress
-from ftbench.method import Embedder, Method, load_method, parse_settings
+from ftbench.errors import FtbenchError, RunError
+from ftbench.items import Progress
+from ftbench.method import Embedder, Method
+from ftbench.request import DEFAULT_ENCODERS, Request, check, device_of
 from ftbench.runfile import Run
 from ftbench.sources import source_for
 from ftbench.store import prepare
-from ftbench.task import TRACKS, Task, Trial, load_task, training_sets, trials
-from ftbench.trainer import BOARDS, Trained, Trainer, TrainerConfig, default_settings
-
-# In the order of the board; each with the tracks it has a row on besides the task's own.
-DEFAULT_METHODS = (
-    "random",
-    "bm25",
-    "single_view_clip",
-    "mean_pooling",
-    "mean_pooling_all_views",
-    "factorized_transport",
-    "factorized_transport_cached",
-    "oracle",
-)
-DEFAULT_TASKS = ("query2item", "cross_view")
-DEFAULT_ENCODERS = {"studio": "tiny", "magento-luma": "lite"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """One run as a person asked for it. `track` and `encoder` None mean the task's and the data set's own."""
-
-    method: str
-    task: str
-    data: str = "studio"
-    encoder: str | None = None
-    track: str | None = None
-    board: str = "equal-compute"
-    seed: int = 0
-    settings: tuple[tuple[str, str], ...] = ()
-    device: str = "auto"
-    depth: int = 10
-    split: str = "test"
-
-    @property
-    def command(self) -> str:
-        """The command that makes this run again."""
-        words = ["ftbench run", "--method", self.method, "--task", self.task, "--data", self.data]
-        words += ["--encoder", self.encoder] if self.encoder else []
-        words += ["--track", self.track] if self.track else []
-        words += ["--board", self.board] if self.board != BOARDS[0] else []
-        words += ["--seed", str(self.seed)]
-        words += [word for key, value in self.settings for word in ("--set", f"{key}={value}")]
-        words += ["--depth", str(self.depth)] if self.depth != 10 else []
-        words += ["--split", self.split] if self.split != SPLITS[2] else []
-        return " ".join(words)
+from ftbench.task import Task, Trial, training_sets, trials
+from ftbench.trainer import Trained, Trainer, TrainerConfig
 
 
 @dataclass
@@ -109,36 +66,6 @@ class Outcome:
     skipped: str = ""
 
 
-def requests(methods: list[str], tasks: list[str], data: list[str], seeds: list[int], common: Request) -> list[Request]:
-    """One request per run. The method `default` stands for the whole board, zero-shot rows included; a method that a
-    seed does not change gets one run."""
-    made = []
-    for name_of_data in data:
-        for task in tasks:
-            for method, track in _expanded(methods, name_of_data, common.track):
-                loaded = load_method(method)
-                still = not loaded.seeded or (track == "zero-shot" and name_of_data.startswith("studio"))
-                for seed in seeds[:1] if still else seeds:
-                    made.append(replace(common, method=method, task=task, data=name_of_data, track=track, seed=seed))
-    return list(dict.fromkeys(made))
-
-
-def _expanded(methods: list[str], data: str, track: str | None) -> list[tuple[str, str | None]]:
-    """(method, track) pairs; `default` becomes all default methods that the data set is open to."""
-    pairs = []
-    for name in methods:
-        if name != "default":
-            pairs.append((name, track))
-            continue
-        for default in DEFAULT_METHODS:
-            method = load_method(default)
-            if method.ranked or data.startswith("studio"):
-                pairs.append((default, track))
-            if method.zero_shot and track is None:
-                pairs.append((default, "zero-shot"))
-    return pairs
-
-
 @dataclass(frozen=True)
 class _Plan:
     """A request with everything it names loaded and checked."""
@@ -159,25 +86,8 @@ class _Plan:
 
 def plan(request: Request, session: Session) -> _Plan:
     """Load and check everything a request names before any work is done. Raises FtbenchError."""
-    task = load_task(request.task, request.data)
-    if request.split not in SPLITS[1:]:
-        raise unknown("split", request.split, SPLITS[1:])
-    if request.split == "valid":
-        task = task.on_validation()
-    for name in task.measures:
-        metrics.parse(name)
-    trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
-    own = {key: value for key, value in request.settings if not key.startswith("trainer.")}
-    method = load_method(request.method, own)
-    if request.track and request.track not in TRACKS:
-        raise unknown("track", request.track, TRACKS)
-    if request.board not in BOARDS:
-        raise unknown("board", request.board, BOARDS)
-    track = request.track or (task.track if method.trained else "zero-shot")
-    config = parse_settings("trainer", default_settings(track), trainer)
-    _device(request.device)
-    if track == "weak":
-        raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")
+    names = check(request)
+    task, method, config, track = names.task, names.method, names.config, names.track
     catalogue = session.catalogue(request.data)
     gallery = len(catalogue.rows(task.gallery))
     if request.depth > gallery:
@@ -205,11 +115,12 @@ def run(request: Request, session: Session) -> Outcome:
     planned = plan(request, session)
     if not planned.trials:
         have = " and ".join(planned.method.modalities)
-        return Outcome(request, None, None, f"{request.method} embeds {have} only and no part of {request.task} is open to it")  # noqa: E501  # fmt: skip
+        return Outcome(request, None, None, f"it works on {have} alone, and no part of {request.task} is open to that")  # noqa: E501  # fmt: skip
     with _threads(planned.config.threads):
         draft = _draft(planned)
         found = record.find(session.results, record.record_id(record.key(draft)))
-        if found is not None and not session.force:
+        deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
+        if deep_enough and not session.force:
             return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
         try:
             ranked, measured = _measure(planned, session)
@@ -239,16 +150,6 @@ def _threads(count: int):
         torch.use_deterministic_algorithms(deterministic)
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda", "mps"):
-        raise unknown("device", name, ("auto", "cpu", "cuda", "mps"))
-    if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
-        raise RunError(f"--device {name}: this machine has none. Use --device cpu, or auto.")
-    return torch.device(name)
-
-
 def _fit(planned: _Plan, session: Session) -> Trained | None:
     train, valid = training_sets(planned.task, planned.catalogue, planned.track)
     trainer = Trainer(
@@ -256,7 +157,7 @@ def _fit(planned: _Plan, session: Session) -> Trained | None:
         config=planned.config,
         board=planned.request.board,
         seed=planned.request.seed,
-        device=_device(planned.request.device),
+        device=device_of(planned.request.device),
         progress=session.progress,
         zero_shot=planned.track == "zero-shot",
     )
@@ -270,7 +171,7 @@ def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
     trained = _fit(planned, session)
     embedder = None
     if trained is not None:
-        device = _device(planned.request.device)
+        device = device_of(planned.request.device)
         embedder = Embedder(trained, planned.encoder, device, session.progress("Embedding"))
     rankings, serving = {}, None
     for trial in planned.trials:
@@ -375,7 +276,7 @@ def _draft(planned: _Plan) -> dict:
         "seed": planned.request.seed,
         "precision": "float32",
         "numerics": NUMERICS,
-        "environment": provenance.environment(planned.config.threads, _device(planned.request.device).type),
+        "environment": provenance.environment(planned.config.threads, device_of(planned.request.device).type),
         "git": provenance.git_state(),
     }  # fmt: skip
 

@@ -72,6 +72,25 @@ def test_a_run_with_a_local_checkpoint_says_which_weights(small, tmp_path):
     assert found["cost"]["steps"] == 0 and 0 < found["scores"]["ndcg@10"]["mean"] < 1
 
 
+def test_vectors_of_unchanged_weights_are_encoded_once(small, tmp_path, monkeypatch):
+    from ftbench.method import Embedder
+    from ftbench.runner import Request, Session, run
+
+    monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path / "cache"))
+    _, folder = small
+    request = Request(
+        "mean_pooling", "query2item", "studio@60", encoder=f"small-clip/{folder / 'weights.pt'}", track="zero-shot"
+    )
+    first = run(request, Session(tmp_path / "a", lambda title: lambda done, total: None))
+
+    def refuse(*_):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(Embedder, "_run_tower", refuse)
+    second = run(request, Session(tmp_path / "b", lambda title: lambda done, total: None))
+    assert second.path.with_suffix(".parquet").read_bytes() == first.path.with_suffix(".parquet").read_bytes()
+
+
 def test_what_is_not_an_encoder_is_named(small, tmp_path):
     _, folder = small
     for name, said in (

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from ftbench.errors import FtbenchError
 from ftbench.inventory import verify
 from ftbench.leaks import leaks
 from ftbench.metrics import evaluate
+from ftbench.request import DEFAULT_METHODS, DEFAULT_TASKS, Request
+from ftbench.task import load_task
 
 QUICK = (("trainer.budget", "6000"), ("trainer.batch_size", "32"))
 
@@ -36,20 +40,20 @@ def session(session_cache, tmp_path):
 
 
 def request(method="factorized_transport", task="query2item", **kw):
-    return runner.Request(method, task, **({"data": "studio@200", "settings": QUICK} | kw))
+    return Request(method, task, **({"data": "studio@200", "settings": QUICK} | kw))
 
 
 def untrained(method, task="query2item", **kw):
     return request(method, task, settings=(), **kw)
 
 
-@pytest.mark.parametrize("task", runner.DEFAULT_TASKS)
-@pytest.mark.parametrize("method", runner.DEFAULT_METHODS)
+@pytest.mark.parametrize("task", DEFAULT_TASKS)
+@pytest.mark.parametrize("method", DEFAULT_METHODS)
 def test_default_board(method, task, session):
     trained = method not in ("random", "bm25", "oracle")
     outcome = runner.run(request(method, task) if trained else untrained(method, task), session)
     if (method, task) == ("bm25", "cross_view"):
-        assert outcome.record is None and "text only" in outcome.skipped
+        assert outcome.record is None and "on text alone" in outcome.skipped
         return
     found = record.read(outcome.path)
     assert found["status"] == "ok" and found["n_queries"] > 0
@@ -102,7 +106,7 @@ def test_the_validation_split_is_a_task_of_its_own(session):
     for task, method in (("query2item", "bm25"), ("cross_view", "random")):
         found = runner.run(untrained(method, task, split="valid"), session)
         assert "--split valid" in found.record["command"] and found.path.parent.name == f"{task}-valid"
-        assert found.record["task"]["definition_sha256"] != runner.load_task(task, "studio@200").definition_sha256
+        assert found.record["task"]["definition_sha256"] != load_task(task, "studio@200").definition_sha256
         valid = {catalogue.item_ids[i] for i in catalogue.rows("valid")}
         asked = {query.query_id for query in catalogue.queries("valid")} if task == "query2item" else valid
         for ranking in record.run_of(found.path, found.record).rankings.values():
@@ -119,6 +123,25 @@ def test_an_interrupted_run_leaves_no_record(session, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runner.run(request(), session)
     assert not [path for path in session.results.rglob("*") if path.is_file()]
+
+
+def test_ctrl_c_says_so_and_leaves_nothing(tmp_path):
+    """SIGINT while the catalogue is being rendered."""
+    environment = os.environ | {
+        "FTBENCH_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+    }
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ftbench.cli import main; main()"
+    )
+    words = ["data", "prepare", "studio@30000"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "cache").rglob("*.arrow")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; nothing half-written" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_a_failed_run_is_a_record_with_its_error(session, monkeypatch):
@@ -152,7 +175,7 @@ def test_command_line_from_run_to_page(session_cache, tmp_path):
     words = ["run", "-m", "bm25", "-m", "oracle", "-t", "query2item", "-t", "cross_view", "--data", "studio@200"]
     done = ftbench(*words, cache=session_cache, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "ndcg@10" in done.stdout and "bm25: bm25 embeds text only" in done.stdout
+    assert "ndcg@10" in done.stdout and "bm25: it works on text alone" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr, "plain lines where output is no terminal"
     (made,) = (tmp_path / "results/studio@200/query2item").glob("bm25-*.json")
     command = json.loads(made.read_text())["command"]

@@ -11,9 +11,11 @@ import pytest
 
 from ftbench import runner
 from ftbench.encoders.cache import NUMERICS
+from ftbench.method import load_method
+from ftbench.request import DEFAULT_METHODS, DEFAULT_TASKS, Request
 
 GOLDEN = Path(__file__).with_name("golden.json")
-RUNS = [(method, task) for task in runner.DEFAULT_TASKS for method in runner.DEFAULT_METHODS if (method, task) != ("bm25", "cross_view")]  # noqa: E501  # fmt: skip
+RUNS = [(method, task) for task in DEFAULT_TASKS for method in DEFAULT_METHODS if (method, task) != ("bm25", "cross_view")]  # noqa: E501  # fmt: skip
 SHORT = (("trainer.budget", "9000"), ("trainer.batch_size", "32"))
 # Untrained methods add the same numbers everywhere but for the last bits of sums in float32. Some 20 steps of training
 # spread such bits: between 1 and 2 threads one query of 73 changed its first item, and losses differed by 1e-3.
@@ -23,8 +25,8 @@ UNTRAINED, TRAINED, LOSS = 1e-6, 0.02, 5e-3
 def measured(method: str, task: str, results: Path) -> dict[str, float]:
     """Scores of one small run and, where it was trained, its losses."""
     session = runner.Session(results, lambda title: lambda done, total: None)
-    trained = runner.load_method(method).trained
-    found = runner.run(runner.Request(method, task, "studio@240", settings=SHORT if trained else ()), session).record
+    trained = load_method(method).trained
+    found = runner.run(Request(method, task, "studio@240", settings=SHORT if trained else ()), session).record
     scores = {name: score["mean"] for name, score in found["scores"].items() if score["mean"] is not None}
     return scores | {f"loss to step {step}": loss for step, loss in found["training"]["curve"]}
 

@@ -21,7 +21,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # A module imports only from modules before it; a package counts as one. A new module takes its place here.
 LAYERS = (
     "errors items images sources assets catalogue store leaks views encoders transport losses trainer method search "
-    "task metrics stats provenance runfile scores record runner inventory pretrain report datasheet console cli "
+    "task metrics stats provenance runfile scores record request runner inventory pretrain report datasheet console cli "
     "__main__"
 ).split()
 HIGHEST_FOR_BASELINES = "method"

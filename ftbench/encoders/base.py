@@ -7,6 +7,7 @@ towers' outputs, computed once and cached; only the projections train).
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
@@ -263,8 +264,9 @@ def _named(name: str) -> Encoder:
 
     architecture, _, weights = name.partition("/")
     if not weights or architecture not in open_clip.list_models():
-        known = [*("tiny", "lite"), *open_clip.list_models()]
-        raise unknown("encoder", architecture, known, "Form: MODEL/PRETRAINED, such as ViT-B-32/laion2b_s34b_b79k.")
+        near = get_close_matches(architecture, open_clip.list_models(), n=3)
+        hint = "Other models are MODEL/PRETRAINED, such as ViT-B-32/laion2b_s34b_b79k: any that open_clip lists."
+        raise unknown("encoder", architecture, ["tiny", "lite", *near], hint)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights not in tags and not Path(weights).is_file():
         raise unknown("weights", weights, tags, f"They may also be a file: --encoder {architecture}/path/to/weights.pt")

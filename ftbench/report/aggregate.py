@@ -5,8 +5,9 @@ wheel has none) both are unknown, never guessed.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +16,9 @@ import numpy as np
 from ftbench import record as records
 from ftbench import scores, stats
 from ftbench.errors import DataError
+from ftbench.items import Progress
 from ftbench.provenance import short_title
+from ftbench.report import quiet
 
 _SEED = 20250102  # of the permutations behind rank groups; any constant would do
 _ALPHA = 0.05  # family-wise error of "not separable from the best"
@@ -117,7 +120,7 @@ class Table:
     n_queries: int
     n_skipped: int
     replaced: int  # records of earlier code, data or task definitions that are not shown
-    runs_missing: int  # records without their run file
+    runs_missing: tuple[str, ...]  # why, for each record without its run file
 
     @property
     def key(self) -> str:
@@ -154,8 +157,14 @@ def load(results: Path) -> list[Entry]:
     ]
 
 
-def tables(entries: Iterable[Entry]) -> list[Table]:
+def tables(entries: Iterable[Entry], progress: Progress = quiet) -> list[Table]:
     """The tables of a page, in order of task, data set and board; query2item first, equal-compute first."""
+    entries = list(entries)
+    read = count()
+
+    def report() -> None:  # some run files are read for two boards
+        progress(min(next(read) + 1, len(entries)), len(entries))
+
     groups: dict[tuple, list[Entry]] = {}
     for entry in entries:
         task, data = entry.record["task"], entry.record["data"]
@@ -163,9 +172,20 @@ def tables(entries: Iterable[Entry]) -> list[Table]:
     made = []
     for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
         current, replaced = _current(groups[name])
-        boards = sorted({e.record["board"] for e in current if _spends(e.record)}) or ["equal-compute"]
-        made += [_table(board, _of_board(current, board), replaced) for board in boards]
+        budgets = sorted({_budget(e.record) for e in current if _spends(e.record)}) or [("equal-compute", 0.0)]
+        kinds = [board for board, _ in budgets]
+        for board, spent in budgets:
+            label = board if kinds.count(board) == 1 else f"{board}-{spent:g}"
+            own = [e for e in current if not _spends(e.record) or _budget(e.record) == (board, spent)]
+            made.append(_table(label, own, replaced, report))
     return made
+
+
+def _budget(record: Mapping) -> tuple[str, float]:
+    """The board that a run belongs to and what it may spend: only runs of one budget are compared."""
+    trainer = record["trainer"]
+    by_steps = record["board"] == "equal-steps" or not trainer["budget"]  # locked towers spend steps alone
+    return record["board"], float(trainer["steps"] if by_steps else trainer["budget"])
 
 
 def _spends(record: Mapping) -> bool:
@@ -200,29 +220,25 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     return chosen, len(entries) - len(chosen)
 
 
-def _of_board(entries: Sequence[Entry], board: str) -> list[Entry]:
-    """A board's own runs, and those that spend no budget and so belong to every board."""
-    return [e for e in entries if not _spends(e.record) or e.record["board"] == board]
-
-
-def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
+def _table(board: str, entries: Sequence[Entry], replaced: int, report: Callable[[], None]) -> Table:
     done = [entry for entry in entries if entry.record["status"] == "ok"]
     failed = tuple(entry for entry in entries if entry.record["status"] != "ok")
     grouped: dict[tuple, list[Entry]] = {}
     for entry in done:
         grouped.setdefault(_identity(entry.record), []).append(entry)
-    values, missing = {}, 0
+    values, missing = {}, []
     for entry in done:
         try:
             values[entry.record["id"]] = _units(entry)
-        except DataError:
-            missing += 1
+        except DataError as problem:
+            missing.append(str(problem))
+        report()
     rows = sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key)
     rows = _with_intervals(_with_variants(rows), values)
     ranked = _with_groups([row for row in rows if row.ranked], values)
     first = (done or entries)[0].record
     return Table(first["task"], first["data"], board, tuple(ranked), tuple(r for r in rows if not r.ranked), failed,
-                 first["n_queries"], first["n_skipped"], replaced, missing)  # fmt: skip
+                 first["n_queries"], first["n_skipped"], replaced, tuple(missing))  # fmt: skip
 
 
 def _units(entry: Entry) -> tuple[list[str], np.ndarray] | None:

@@ -1,7 +1,7 @@
 """The page: what the templates show, gathered from tables. Must not know how records are made."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ftbench import __version__
 from ftbench.errors import DataError
+from ftbench.items import Progress
 from ftbench.report import plot, words
 from ftbench.report.aggregate import Entry, Row, Table, load, tables
 from ftbench.report.columns import VIEWS, Column, columns
@@ -57,16 +58,20 @@ class Glance:
     cells: tuple[Row | None, ...]
 
 
-def render(results: Path, site: Path) -> Path:
+def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], None]) -> Path:
     """Write site/index.html; see `ftbench.report.render`."""
     entries = load(results)
-    sections = [_section(table) for table in tables(entries)]
+    sections = [_section(table) for table in tables(entries, progress)]
+    for problem in dict.fromkeys(text for section in sections for text in section.table.runs_missing):
+        warn(problem)
+    main = [section for section in sections if _is_main(section.table)] or sections
     html = (
         _environment()
         .get_template("page.html.j2")
         .render(
             sections=sections,
-            glance=_glance([section.table for section in sections]),
+            main=main,
+            glance=_glance([section.table for section in main]),
             facts=_facts(entries, sections),
             version=__version__,
         )
@@ -146,6 +151,11 @@ def _label(row: Row) -> str:
     """A short name for a figure."""
     parts = [words.spaced(row.method), *row.variant]
     return " ".join(parts) + (" (zero-shot)" if row.is_zero_shot else "")
+
+
+def _is_main(table: Table) -> bool:
+    """Whether a table belongs to the overview: equal compute, and no catalogue that only confirms another."""
+    return table.board == "equal-compute" and not table.data["name"].endswith("-confirm")
 
 
 def _glance(made: Sequence[Table]) -> list[Glance]:

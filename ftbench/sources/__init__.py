@@ -16,6 +16,7 @@ DATA = {
     "amazon-esci": "Amazon shopping queries with graded judgements (amazon-esci@100k)",
     "abo": "Amazon Berkeley Objects: 147,702 listings with images under CC BY 4.0; cross-view only (abo@10k)",
     "marqo-gs": "Marqo GS-10M: one image per product, ranks as labels; a single-image control (marqo-gs@10k)",
+    "magento": "your own shop's Magento 2 export: ftbench data prepare magento --source FOLDER",
 }
 _TIERS = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}  # items; each holds the smaller ones (DATASETS.md)
 _OWN_SUFFIX = ("studio", "studio-confirm")  # these read what follows "@" themselves
@@ -43,19 +44,40 @@ def _scope(name: str) -> tuple[str, str | None, int | None]:
     return family, category or None, _TIERS.get(tier)
 
 
+def check_name(name: str) -> None:
+    """Raise FtbenchError with near matches for a data set's name that does not exist."""
+    base = re.sub(r"@.*$", "", name)
+    if base not in DATA or ("@" in name and base.startswith("magento")):
+        raise unknown("data set", name, DATA, "See: ftbench list data")
+    if base in _OWN_SUFFIX:
+        from ftbench.sources.studio import parse_name
+
+        parse_name(name)
+    else:
+        _scope(name)
+
+
 def source_for(name: str, folder: Path | None = None, downloads: Path | None = None) -> Source:
     """The source behind a data set's name. `folder` is where a source with files of its own lies.
 
     downloads: the folder for what is fetched from the internet. Raises FtbenchError with near matches for a name that
     does not exist.
     """
+    check_name(name)
     base = re.sub(r"@.*$", "", name)
-    if base not in DATA or ("@" in name and base == "magento-luma"):
-        raise unknown("data set", name, DATA, "See: ftbench list data")
     if base in _OWN_SUFFIX:
         from ftbench.sources.studio import parse_name
 
         return parse_name(name)
+    if base == "magento":
+        from ftbench.sources.magento import Magento
+
+        if folder is None:
+            raise DataError(
+                "magento reads a folder with your export's CSV files, pub/media/catalog/product beside them, and maybe "
+                "queries.tsv. Name it: ftbench data prepare magento --source FOLDER"
+            )
+        return Magento(folder)
     if base == "magento-luma":
         from ftbench.sources.magento_luma import Luma
 
