@@ -231,6 +231,22 @@ def data_verify(name: Data) -> None:
     print(inventory.verify(name))
 
 
+@data_app.command("inspect")
+def data_inspect(
+    name: Data,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the datasheet: page, Croissant metadata, contact sheet.")
+    ] = None,
+) -> None:
+    """Say what is in a prepared data set: splits, views, texts, duplicates, what was dropped, licence."""
+    from ftbench import datasheet, inventory
+
+    catalogue = inventory.prepared(name)
+    print(datasheet.as_text(datasheet.facts(catalogue)))
+    if out is not None:
+        print("\n".join(map(str, datasheet.write(catalogue, out))))
+
+
 @data_app.command("sheet")
 def data_sheet(
     name: Data,

@@ -14,7 +14,7 @@ from ftbench import leaks
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
-from ftbench.sources import DATA, source_for
+from ftbench.sources import DATA, check_name, source_for
 from ftbench.store import prepare
 
 _WIDTH = 100  # of prose on a terminal
@@ -110,16 +110,21 @@ def data_summary(catalogue: Catalogue) -> str:
     return "\n".join(lines + [""] * bool(disclosed) + disclosed)
 
 
+def prepared(name: str, verify: bool = False) -> Catalogue:
+    """A catalogue that is prepared here; `verify` hashes all its files again. Raises FtbenchError for any other."""
+    catalogue = open_catalogue(name, verify=verify)
+    if catalogue is None:
+        check_name(name)
+        raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
+    return catalogue
+
+
 def verify(name: str) -> str:
     """Check a prepared data set; a report with what readers of a score should know. Raises DataError with all problems.
 
     All files are hashed again, whenever they were hashed last.
     """
-    catalogue = open_catalogue(name, verify=True)
-    if catalogue is None:
-        if name.partition("@")[0] not in DATA:
-            raise unknown("data set", name, DATA, "See: ftbench list data")
-        raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
+    catalogue = prepared(name, verify=True)
     if found := leaks.problems(catalogue):
         raise several(f"{name} does not hold", found, DataError)
     files = len(catalogue.manifest["files"])
