@@ -21,6 +21,7 @@ _LONGEST_TEXT = 100_000  # characters of one field that are read: ten times the 
 _LONGEST_ID = 128  # characters; an ASIN has 10, the longest sku Magento allows 64
 _FIELD_LIMIT = 16 * 1024 * 1024  # characters of a CSV cell, bytes of a JSON line; product rows have some 100 kB at most
 _BATCH = 4096  # Parquet rows at a time: about 10 MB of product texts
+_BUFFER = 1 << 20  # bytes of a column read at a time; else a whole row group of it, which may be the whole file
 _POINTER = b"version https://git-lfs"  # how the file begins that Git puts in the place of a large one
 
 
@@ -151,7 +152,7 @@ def parquet_rows(path: Path, columns: Sequence[str], tally: Tally, batch: int = 
                 f"{path.name}: a Git LFS pointer of {path.stat().st_size} bytes, not the file itself; a clone without "
                 "Git LFS has such. Delete it and prepare again, or fetch the file: git lfs pull"
             )
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as table:
             known = table.schema_arrow.names
             if missing := [name for name in columns if name not in known]:
                 raise DataError(f"{path.name}: no column {', '.join(missing)}; it has {', '.join(known)[:200]}.")
