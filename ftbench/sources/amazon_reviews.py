@@ -255,7 +255,10 @@ class AmazonReviews:
         """The items in file order. Raises DataError for files that cannot be had or read."""
         self._progress, lost = progress, Counter()
         drafts = self._drafts(self._planned(progress), progress, lost)
-        yield from with_photographs(drafts, self.folder / "images", progress, lost)
+        if self.with_images:
+            yield from with_photographs(drafts, self.folder / "images", progress, lost)
+        else:
+            yield from (item for item, _ in drafts)
         self._images_lost = lost
 
     def queries(self) -> Queries:

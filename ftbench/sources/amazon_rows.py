@@ -22,6 +22,7 @@ SHORTEST_REVIEW = 30  # characters of title and text: a query has more (DATASETS
 LONGEST_QUERY = 2_000  # characters of a review that are its query: some 500 tokens, more than any encoder reads (ours)
 _LONGEST_PROSE = 100_000  # characters of features and description that are kept, as of any one field
 _DETAILS = ("Brand", "Color", "Material")
+_PATH = "/images/I/"  # in every address of a photograph
 _LAST = "\uffff"  # sorts after the names of variants: images without one come last
 
 
@@ -69,15 +70,15 @@ class Review:
 def parse_head(row: Mapping) -> Head | str:
     """Id and photographs of an item. It refuses the rows that `parse_item` refuses, for the same reasons."""
     item_id = clean_id(row.get("parent_asin"))
-    if reason := _refusal(item_id, row):
+    if reason := _refusal(item_id, plain(row.get("title"))):
         return reason
     return Head(item_id, tuple(photographs(row.get("images"))[0]))
 
 
 def parse_item(row: Mapping, category: str) -> Draft | str:
     """The draft of an item from a metadata row. category: the file's, for rows that name none."""
-    item_id = clean_id(row.get("parent_asin"))
-    if reason := _refusal(item_id, row):
+    item_id, title = clean_id(row.get("parent_asin")), plain(row.get("title"))
+    if reason := _refusal(item_id, title):
         return reason
     images, nowhere = photographs(row.get("images"))
     categories, details = row.get("categories"), _details(row.get("details"))
@@ -89,7 +90,7 @@ def parse_item(row: Mapping, category: str) -> Draft | str:
             tags.setdefault(tag.lower(), tag)
     return Draft(
         item_id=item_id,
-        title=plain(row.get("title")),
+        title=title,
         description=_prose(row.get("features"), row.get("description")),
         tags=", ".join(tags.values()),
         category=(plain(categories[0]) if categories else "") or category,
@@ -98,11 +99,9 @@ def parse_item(row: Mapping, category: str) -> Draft | str:
     )
 
 
-def _refusal(item_id: str | None, row: Mapping) -> str:
+def _refusal(item_id: str | None, title: str) -> str:
     """Why a metadata row is left out; "" where it is not."""
-    if item_id is None:
-        return "item without an id"
-    return "" if plain(row.get("title")) else "item without a title"
+    return "item without an id" if item_id is None else "" if title else "item without a title"
 
 
 def photographs(images: object) -> tuple[dict[str, str], int]:
@@ -120,14 +119,12 @@ def photographs(images: object) -> tuple[dict[str, str], int]:
         return {}, 0
     found: dict[str, str] = {}
     addresses, nowhere = set(), 0
-    for _, large, hi_res in sorted(entries, key=_place):
-        standard, address = small_image(large), small_image(hi_res)
-        if address is None:
-            address = standard
+    for _, large, hi_res in sorted(entries, key=_place) if len(entries) > 1 else entries:
+        address = (hi_res and small_image(hi_res)) or small_image(large)
         if address is None:
             nowhere += 1
             continue
-        photograph = image_id(standard or address)
+        photograph = image_id(large if isinstance(large, str) and _PATH in large else address)
         if photograph not in found and address not in addresses:
             found[photograph] = address
             addresses.add(address)
