@@ -114,7 +114,7 @@ def safe_path(text: str) -> str | None:
     return "/".join(parts) if max(sizes) <= _NAME_LIMIT and sum(sizes) + len(sizes) <= _PATH_LIMIT else None
 
 
-def inside(folder: Path, path: str) -> bool:
+def inside(folder: Path, path: str | Path) -> bool:
     """Whether a path below `folder` stays there when its links are followed; the file need not exist."""
     try:
         return (folder / path).resolve().is_relative_to(folder.resolve())
