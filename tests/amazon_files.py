@@ -201,15 +201,19 @@ def write_shards(folder: Path, rows: Iterable[dict], schema: pa.Schema, size: in
     return folder
 
 
-def write(folder: Path, form: str = "jsonl", category: str = CATEGORY) -> Path:
-    """Metadata and reviews with every trap, laid out as in the repository. form: "jsonl" or "parquet" (two shards)."""
+def write(folder: Path, form: str = "jsonl", category: str = CATEGORY, host: str = HOST) -> Path:
+    """Metadata and reviews with every trap, laid out as in the repository. form: "jsonl" or "parquet" (two shards).
+
+    host: what addresses of photographs begin with, in the place of HOST.
+    """
+    meta = [json.loads(json.dumps(row).replace(HOST, host)) for row in META.values()]
     if form == "jsonl":
         first, *others = META_LINES.values()
-        write_lines(folder / "raw/meta_categories" / f"meta_{category}.jsonl", [first, *META.values(), *others])
+        write_lines(folder / "raw/meta_categories" / f"meta_{category}.jsonl", [first, *meta, *others])
         lines = [*REVIEWS.values(), *REVIEW_LINES.values()]
         write_lines(folder / "raw/review_categories" / f"{category}.jsonl", lines)
         return folder
-    write_shards(folder / f"raw_meta_{category}", map(parquet_item, META.values()), META_SCHEMA, 10, 2)
+    write_shards(folder / f"raw_meta_{category}", map(parquet_item, meta), META_SCHEMA, 10, 2)
     write_shards(folder / f"raw_review_{category}", REVIEWS.values(), REVIEW_SCHEMA, 10, 2)
     return folder
 

@@ -15,6 +15,7 @@ from ftbench.sources.amazon_reviews import (
     MOST_QUERIES,
     TIME_CUTS,
     AmazonReviews,
+    image_lists,
     parse_reviews,
     period,
 )
@@ -141,6 +142,13 @@ def test_images_are_ordered_deduplicated_and_asked_for_in_their_small_form(sourc
     most = most_images(None)
     found, lost = drafts_of(source)
     assert len(found["B0MANY0000"]) == most and lost[f"image beyond the first {most} of an item"] >= 11 - most
+
+
+def test_other_data_sets_may_ask_for_the_photographs_of_their_items(source):
+    found = image_lists(source.folder, [CATEGORY], {A, "B0MANY0000", "B0BARE0000", "B0STRANGER"}, quiet)
+    assert found == {
+        A: (f"{HOST}41a._SL256_.jpg",), "B0MANY0000": tuple(f"{HOST}76{i}._SL256_.jpg" for i in range(1, 12))
+    }  # fmt: skip
 
 
 def test_items_that_share_a_photograph_are_one_group(source):

@@ -6,7 +6,7 @@ then the tier's items), the reviews once; only ids, hashes and the queries that 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +35,7 @@ from ftbench.sources.amazon_rows import (
     parse_head,
     parse_item,
     parse_review,
+    photographs,
     query_text,
 )
 from ftbench.sources.rows import LARGE_SHARES, PLACEHOLDER, SharedImages, Tally, image_key
@@ -100,6 +101,23 @@ def raw_rows(paths: Iterable[Path], columns: Sequence[str], tally: Tally) -> Ite
             yield from parquet_rows(path, columns, tally)
         else:
             yield from json_rows(read_lines(path), tally)
+
+
+def image_lists(
+    folder: Path, categories: Iterable[str], wanted: Collection[str], progress: Progress
+) -> dict[str, tuple[str, ...]]:
+    """Item id -> addresses of its photographs, primary first: for data sets of Amazon's items that have none.
+
+    wanted: item ids. Items without a photograph, or outside the categories, are not in the answer.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for category in categories:
+        paths = raw_files(folder, category, _META, progress)
+        for row in reported(raw_rows(paths, ("parent_asin", "images"), Tally()), progress):
+            item_id = clean_id(row.get("parent_asin"))
+            if item_id in wanted and item_id not in found and (images := photographs(row.get("images"))[0]):
+                found[item_id] = tuple(images.values())
+    return found
 
 
 class Praise:
