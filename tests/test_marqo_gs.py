@@ -24,7 +24,7 @@ from ftbench.sources.marqo_gs import (
     shards,
 )
 from ftbench.sources.rows import LARGE_SHARES, Tally
-from ftbench.sources.tables import parquet_rows
+from ftbench.sources.tables import parquet_rows, smallest
 from ftbench.store import prepare
 
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
@@ -168,6 +168,10 @@ def test_the_whole_way_and_tiers_that_nest(tmp_path):
         items = {item.item_id: item for item in source.items(quiet)}
         assert smaller < items.keys() and len(items) == (tier or 120)
         smaller = set(items)
+        if tier == 5:
+            first = shards([f"data/in_domain-{n}.parquet" for n in range(3)], "in_domain")[0]
+            ids = [str(r["product_id"]) for r in grid("in_domain", 0)[first.removeprefix("data/")]]
+            assert {i for i in items if int(i) < 90_000} == smallest(ids, 4)
         assert all([v.kind for v in item.views] == ["image", "text"] for item in items.values())
         assert sum(int(i) >= 90_000 for i in items) == (round(tier * SHARES["zero_shot"]) if tier else 60)
         assert {q.split for q in source.queries().queries if "zero" in q.text} == {"test"}
@@ -187,6 +191,11 @@ def test_shared_missing_and_broken_photographs(tmp_path):
     assert [len(items[i].views) for i in ("900", "902", str(BIG))] == [2, 1, 2]
     assert catalogue.manifest["dropped"]["product without an image"] == 1
     assert catalogue.manifest["dropped"]["broken image (not an image)"] == 1
+    banner = [row(1, TRAIN, 5000 + i, 1 + i, image=picture(7)) for i in range(21)]
+    write(tmp_path / "banner", {"in_domain-0.parquet": banner, "zero_shot-0.parquet": ZERO_SHOT})
+    source = MarqoGs(None, tmp_path / "banner", "marqo-gs")
+    assert {len(item.views) for item in source.items(quiet) if item.item_id >= "5"} == {1, 2}
+    assert source.dropped["image shared by more than 20 products"] == 21
     plain = MarqoGs(None, tmp_path, "marqo-gs", with_images=False)
     assert {len(item.views) for item in plain.items(quiet)} == {1}
 

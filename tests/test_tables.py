@@ -44,6 +44,8 @@ def test_what_is_no_address_is_none():
     assert gallery([f"{HOST}/images/I/1.jpg", None, f"{HOST}/images/I/1._SX9_.jpg"]) == (
         f"{HOST}/images/I/1._SL256_.jpg",
     )
+    other_host = "https://images-na.ssl-images-amazon.com/images/I/1.jpg"
+    assert gallery([f"{HOST}/images/I/1.jpg", other_host]) == (f"{HOST}/images/I/1._SL256_.jpg",)
     assert gallery("https://a/b.jpg") == gallery(None) == gallery({}) == ()
 
 
@@ -63,6 +65,7 @@ def test_images_of_more_than_twenty_products_are_placeholders():
 def test_a_group_with_a_test_item_is_a_test_group():
     placed = place_items({"a": "a", "b": "a", "c": "a", "d": "d", "e": "d"}, {"b": "valid", "c": "test", "e": "valid"})
     assert placed == {"a": "test", "b": "test", "c": "test", "d": "valid", "e": "valid"}
+    assert set(place_items({"a": "a", "b": "a"}, {"a": "test", "b": "valid"}).values()) == {"test"}
 
 
 def test_a_git_lfs_pointer_is_recognised(tmp_path):
@@ -87,6 +90,18 @@ def test_tiers_nest():
     assert max(unit_hash("tier", n) for n in smallest(names, 10)) <= min(
         unit_hash("tier", n) for n in set(names) - smallest(names, 10)
     )
+
+
+def test_csv_rows_that_are_not_utf_8_or_not_csv_are_dropped_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfid, text\n1,caf\xe9\n2,caf\xc3\xa9\n\n3\n4,"' + b"x" * (17 << 20) + b'"\n5,"a ""b""\nc"\n'
+    )
+    tally = Tally()
+    rows = list(csv_rows(path, ("text",), tally))
+    assert rows == [{"text": "café"}, {"text": 'a "b"\nc'}]
+    assert tally.reasons["row that is not UTF-8"] == tally.reasons["row that is not readable CSV"] == 1
+    assert tally.read - tally.dropped == 2
 
 
 @FUZZ

@@ -100,4 +100,4 @@ def with_photographs(
                     continue
                 name = ("main", "additional")[len(views)] if len(views) < 2 else f"additional {len(views)}"
                 views.append(View("image", name, "auxiliary" if views else "primary", image.path))
-            yield replace(item, views=(*views, *item.views))
+            yield replace(item, views=(*views, *item.views)) if views else item
