@@ -10,7 +10,7 @@ import html
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -127,12 +127,14 @@ def query_id(prefix: str, text: str) -> str:
     return f"{prefix}-{hashlib.sha256(normalize_query(text).encode()).hexdigest()[:10]}"
 
 
-def read_rows(path: Path, required: Iterable[str], tally: Tally, problems: list[str]) -> list[tuple[int, dict]]:
+def read_rows(
+    path: Path, required: Iterable[str], tally: Tally, problems: list[str], columns: Collection[str] | None = None
+) -> list[tuple[int, dict]]:
     """A CSV file's rows with their numbers as a spreadsheet shows them (the header is row 1).
 
-    A file that cannot be read as UTF-8 CSV with the required columns is added to `problems`; a row with another number
-    of cells than the header is dropped and counted. Every row read counts in `tally.read`. A quotation mark that is
-    never closed would swallow all rows after it: a problem too.
+    columns: those that are kept, all of them where None. A file that cannot be read as UTF-8 CSV with the required
+    columns is added to `problems`; a row with another number of cells than the header is dropped and counted. Every row
+    read counts in `tally.read`. A quotation mark that is never closed would swallow all rows after it: a problem too.
     """
     rows: list[tuple[int, dict]] = []
     limit = csv.field_size_limit(_FIELD_LIMIT)
@@ -159,7 +161,8 @@ def read_rows(path: Path, required: Iterable[str], tally: Tally, problems: list[
                 if len(cells) != len(header):
                     tally.drop("row with another number of cells than the header")
                     continue
-                rows.append((number, dict(zip(header, cells, strict=True))))
+                row = zip(header, cells, strict=True)
+                rows.append((number, {name: cell for name, cell in row if columns is None or name in columns}))
     except UnicodeDecodeError:
         problems.append(f"{path.name}: not UTF-8; export it again as UTF-8 CSV")
     except csv.Error as problem:
