@@ -84,7 +84,7 @@ META: dict[str, dict | bytes] = {
     "float price": item(B, "Brush", [image("41b"), image("41c", "PT01")], price=12.99, features=["Soft<br>bristles"]),
     "text price": item("B0PRICE000", "Comb", [image("41d")], price="from 14.99", subtitle="Late column", author="X"),
     "features and description": item(
-        C, "Mirror", features=["Round", "Two sides"], description=["For the <i>wall", "> or the desk"],
+        C, "Mirror", features=["Round", "Two sides <b"], description=["For the <i>wall", "> or the desk"],
         store="Acme", categories=["Beauty & Personal Care", "Tools", "Mirrors", "acme"],
         details={"Brand": "Acme", "Color": "Red", "Material": "Glass", "Best Sellers Rank": {"Beauty": 4}},
     ),
@@ -128,7 +128,7 @@ META_LINES = {
     "number too long": b'{"parent_asin": "B0NUMBER00", "title": "Long", "price": ' + b"9" * 5_000 + b"}",
     "wrong types": json.dumps(item("B0TYPES000", "Types", {"hi_res": 5, "large": {}}, features="one string",
                                    categories="none", details=[1], store=7, description=[None, 3, "words"])).encode(),
-    "huge field": json.dumps(item("B0HUGE0000", "Huge", description=["<p> long " * 200_000])).encode(),
+    "huge field": json.dumps(item("B0HUGE0000", "Huge", description=["<p> long " * 200_000] * 2)).encode(),
     "lone surrogate and NUL": json.dumps(item("B0SURROG00", "Half \ud83d and \0 all")).encode(),
     "id as a list": json.dumps(item([A], "Id")).encode(),
     "empty line": b"",
@@ -153,7 +153,7 @@ REVIEWS: dict[str, dict | bytes] = {
     "in two splits": review(A, "I bought this for my mother and she loves it.", TIMES["train"]),
     "in two splits, again": review(TEST, "I bought this for my mother and she loves it.", TIMES["test"]),
     "no item": review(None, GOOD, TIMES["train"]),
-    "title alone": review(B, "", TIMES["train"], "The softest brush that I have ever owned"),
+    "title alone": review(B, "", TIMES["train"], "The softest brush that I have ever owned", rating=4.0),
 }
 REVIEW_LINES = {
     "torn": json.dumps(review(A, GOOD, 1)).encode()[:99],

@@ -110,7 +110,7 @@ def test_texts_are_plain_and_in_their_places(source):
     assert texts(source.read[B]) == {"title": "Brush", "description": "Soft bristles"}
     assert texts(source.read[C]) == {
         "title": "Mirror",
-        "description": "Round Two sides For the wall > or the desk",
+        "description": "Round Two sides <b For the wall > or the desk",
         "tags": "Tools, Mirrors, acme, Red, Glass",
     }
     assert source.read[C].category == "Beauty & Personal Care"
@@ -230,6 +230,7 @@ def test_a_tier_holds_the_smaller_ones_and_the_reviews_of_its_items(tmp_path):
         queries = source.queries()
         assert {pair.item_id for pair in (*queries.judgements, *queries.interactions)} <= set(found)
         assert source.rows["items"]["kept"] == len(found)
+        assert ("review of an item beyond the tier" in source.dropped) == (tier < 300)
         adds_up(source)
         before = set(found)
     assert {q.query_id for q in whole.queries().queries} == {q.query_id for q in queries.queries}
