@@ -146,6 +146,12 @@ def test_images_are_joined_on_the_parent_asin_and_tie_groups(tmp_path):
     assert drafts[B][1] == drafts["E1"][1] == ()
     assert drafts[OTHER][0].group == drafts[A][0].group == min(A, OTHER)
     assert drafts[OTHER][0].split == "test", "it shares an image with the product of a query"
+    asked = []
+    finder = AmazonC4(None, tmp_path / "c4", "amazon-c4", images=lambda wanted, _: asked.append(set(wanted)) or images)
+    assert [found for _, found in finder._drafts(finder._planned(quiet), quiet, Counter())] == [
+        f for _, f in drafts.values()
+    ]
+    assert asked == [{A, B, OTHER, "E1"}]
     bare = AmazonC4(None, tmp_path / "c4", "amazon-c4", with_images=False, images=images)
     assert not [v for item in bare.items(quiet) for v in item.views if v.kind == "image"]
 

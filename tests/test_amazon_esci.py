@@ -242,7 +242,6 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(tmp_path):
     """A folder of ESCI's files and of photographs, served over HTTP: (folder, address)."""
-    pytest.importorskip("ftbench.sources.fetch")
     folder = tmp_path / "served"
     (folder / "images" / "I").mkdir(parents=True)
     for n in range(1, 8):

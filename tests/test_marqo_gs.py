@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ftbench.errors import DataError
+from ftbench.images import BrokenImage
 from ftbench.items import split_of, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.marqo_gs import (
@@ -22,6 +23,7 @@ from ftbench.sources.marqo_gs import (
     photograph_bytes,
     position_of,
     shards,
+    unpacked,
 )
 from ftbench.sources.rows import LARGE_SHARES, Tally
 from ftbench.sources.tables import parquet_rows, smallest
@@ -188,9 +190,12 @@ def test_shared_missing_and_broken_photographs(tmp_path):
     catalogue = prepare(source, quiet, tmp_path / "cache")
     items = {item.item_id: item for item in source.items(quiet)}
     assert items["900"].group == items["903"].group == "900"
-    assert [len(items[i].views) for i in ("900", "902", str(BIG))] == [2, 1, 2]
+    assert [len(items[i].views) for i in ("900", "902", "904", str(BIG))] == [2, 1, 1, 2]
     assert catalogue.manifest["dropped"]["product without an image"] == 1
     assert catalogue.manifest["dropped"]["broken image (not an image)"] == 1
+    for view in (items[i].views[0] for i in ("900", "901")):
+        with Image.open(view.content) as image:
+            assert (image.format, image.size) == ("JPEG", (120, 120))
     banner = [row(1, TRAIN, 5000 + i, 1 + i, image=picture(7)) for i in range(21)]
     write(tmp_path / "banner", {"in_domain-0.parquet": banner, "zero_shot-0.parquet": ZERO_SHOT})
     source = MarqoGs(None, tmp_path / "banner", "marqo-gs")
@@ -198,6 +203,22 @@ def test_shared_missing_and_broken_photographs(tmp_path):
     assert source.dropped["image shared by more than 20 products"] == 21
     plain = MarqoGs(None, tmp_path, "marqo-gs", with_images=False)
     assert {len(item.views) for item in plain.items(quiet)} == {1}
+
+
+def test_photographs_are_kept_or_scaled(tmp_path):
+    small, large = picture(9), picture(9, side=600)
+    out = io.BytesIO()
+    Image.new("RGBA", (50, 40), (0, 0, 0, 0)).save(out, "PNG")
+    paths = [unpacked(data, f"{n}{n}", tmp_path) for n, data in enumerate((small, large, out.getvalue()))]
+    assert paths[0].read_bytes() == small
+    sizes = []
+    for path in paths:
+        with Image.open(path) as image:
+            sizes.append((image.format, image.size))
+    assert sizes == [("JPEG", (120, 120)), ("JPEG", (256, 256)), ("JPEG", (50, 40))]
+    with pytest.raises(BrokenImage):
+        unpacked(b"<html>", "33", tmp_path)
+    assert len(list(tmp_path.rglob("*.*"))) == 3
 
 
 def test_an_empty_folder_of_parts_says_what_is_missing(tmp_path):

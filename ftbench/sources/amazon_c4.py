@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftbench.items import Item, Progress, Queries, SourceInfo, View
-from ftbench.sources.amazon_images import gallery, most_images, shared_images, usable_images, with_photographs
+from ftbench.sources.amazon_images import (
+    Lists,
+    gallery,
+    lists_for,
+    most_images,
+    shared_images,
+    usable_images,
+    with_photographs,
+)
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import SharedImages, Tally
 from ftbench.sources.tables import clean_id, csv_rows, json_rows, leave_out, plain, read_lines, reported, smallest
@@ -59,7 +67,8 @@ class AmazonC4:
 
     tier: how many items, None for all. folder: where photographs are fetched to; the two raw files are read from it
     where they lie there, instead of the hub's. images: `parent_asin` -> addresses of its images in Amazon Reviews 2023,
-    primary first; without it the items have no images. with_images: whether items have them; groups and splits are the
+    primary first, or what finds them (`amazon_reviews.image_lists` with its folder and categories); without it the
+    items have no images. with_images: whether items have them; groups and splits are the
     same without.
     """
 
@@ -69,10 +78,10 @@ class AmazonC4:
         folder: Path,
         name: str,
         with_images: bool = True,
-        images: Mapping[str, Sequence[str]] | None = None,
+        images: Lists | None = None,
     ):
         self.tier, self.folder, self.with_images = tier, Path(folder), with_images
-        self._lists = {} if images is None else images
+        self._lists = images
         self.info = SourceInfo(
             name=name,
             version="amazon-c4-v1",
@@ -127,9 +136,6 @@ class AmazonC4:
 
         return hub_files(REPOSITORY, (QUERIES, POOL), REVISION, progress)
 
-    def _gallery(self, item_id: str) -> tuple[str, ...]:
-        return gallery(self._lists.get(item_id))
-
     def _planned(self, progress: Progress) -> "_Plan":
         """Everything but the items' texts and images, worked out once."""
         if self._plan is None:
@@ -139,13 +145,14 @@ class AmazonC4:
             parse_queries(csv_rows(queries, QUERY_COLUMNS, asked), evidence)
             rows = reported(json_rows(read_lines(pool), products), progress)
             kept = [item_id for item_id, _, _ in parse_pool(rows, products)]
-            shared = shared_images((item_id, self._gallery(item_id)) for item_id in kept)
+            lists = lists_for(self._lists, set(kept), progress)
+            shared = shared_images((item_id, gallery(lists.get(item_id))) for item_id in kept)
             chosen = smallest(kept, self.tier)
             leave_out(products, len(kept) - len(chosen), "product beyond the tier")
             splits = place_items({item_id: shared.group(item_id) for item_id in kept}, evidence.claims())
             splits = {item_id: splits[item_id] for item_id in kept if item_id in chosen}
             found = evidence.evidence(splits, RELEVANT_FROM, {})
-            self._plan = _Plan(pool, found, splits, shared, {"products": products, "queries": asked})
+            self._plan = _Plan(pool, found, splits, shared, lists, {"products": products, "queries": asked})
         return self._plan
 
     def _drafts(self, plan: "_Plan", progress: Progress, lost: Counter) -> Iterator[tuple[Item, tuple[str, ...]]]:
@@ -163,7 +170,7 @@ class AmazonC4:
                 category=category,
                 views=(View("text", "metadata", "primary", text),),
             )
-            found = self._gallery(item_id) if self.with_images else ()
+            found = gallery(plan.lists.get(item_id)) if self.with_images else ()
             yield item, usable_images(found, plan.shared, most, lost)
 
 
@@ -175,4 +182,5 @@ class _Plan:
     queries: Queries
     splits: Mapping[str, str]
     shared: SharedImages
+    lists: Mapping[str, Sequence[str]]
     tallies: Mapping[str, Tally]

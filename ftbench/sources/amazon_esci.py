@@ -12,7 +12,9 @@ from pathlib import Path
 from ftbench.errors import DataError
 from ftbench.items import Item, Progress, Queries, SourceInfo, View
 from ftbench.sources.amazon_images import (
+    Lists,
     gallery,
+    lists_for,
     most_images,
     shared_images,
     small_image,
@@ -65,12 +67,13 @@ _TEXTS = (*_KEY, "product_description", "product_bullet_point", "product_brand",
 class ImageLists:
     """Where photographs come from, in order of preference; an item takes the first list that has any for it.
 
-    reviews: ASIN (`parent_asin`) -> addresses of its images in Amazon Reviews 2023, primary first. sqid: one image each
+    reviews: ASIN (`parent_asin`) -> addresses of its images in Amazon Reviews 2023, primary first (or what finds them,
+    as `amazon_reviews.image_lists` does once folder and categories are given). sqid: one image each
     of the test's products and of some others. esci_s: one image each of most products (a download of 3.4 GB), and
     their categories.
     """
 
-    reviews: Mapping[str, Sequence[str]] | None = None
+    reviews: Lists | None = None
     sqid: bool = True
     esci_s: bool = False
 
@@ -307,9 +310,9 @@ class AmazonEsci:
             if found and not galleries[asins[asin]]:
                 galleries[asins[asin]], origins[asins[asin]] = found, origin
 
-        if self.lists.reviews is not None:
-            for asin in asins:
-                take(asin, gallery(self.lists.reviews.get(asin)), "amazon-reviews")
+        reviews = lists_for(self.lists.reviews, asins.keys(), progress)
+        for asin in asins if reviews else ():
+            take(asin, gallery(reviews.get(asin)), "amazon-reviews")
         for name in SQID:
             if name in paths:
                 wanted = {asin for asin, item_id in asins.items() if not galleries[item_id]}

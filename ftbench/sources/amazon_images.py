@@ -6,7 +6,7 @@ photograph.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,17 @@ def gallery(addresses: object) -> tuple[str, ...]:
         for address in filter(None, map(small_image, addresses)):
             found.setdefault(image_id(address), address)
     return tuple(found.values())
+
+
+# ASIN -> addresses of its images, primary first; or what finds them for the ASINs that are wanted.
+Lists = Mapping[str, Sequence[str]] | Callable[[Collection[str], Progress], Mapping[str, Sequence[str]]]
+
+
+def lists_for(lists: Lists | None, wanted: Collection[str], progress: Progress) -> Mapping[str, Sequence[str]]:
+    """The lists of images of the wanted ASINs, at least; none for None."""
+    if lists is None:
+        return {}
+    return lists(wanted, progress) if callable(lists) else lists
 
 
 def most_images(tier: int | None) -> int:

@@ -6,6 +6,7 @@ to test; the two others pair train queries with test products and the reverse, w
 """
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftbench.errors import DataError
+from ftbench.images import BrokenImage, load_photograph
 from ftbench.items import Item, Progress, Queries, SourceInfo, View, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import PLACEHOLDER, SharedImages, Tally, image_key
@@ -25,6 +27,7 @@ SHARES = {"in_domain": 0.8, "zero_shot": 0.2}  # of a tier's items: as the parts
 RELEVANT_POSITION = 10  # a product on the first results page is a relevant one (ours)
 RELEVANT_FROM = 1 / RELEVANT_POSITION
 _COLUMNS = ("query", "query_id", "product_id", "position", "title", "image")
+_QUALITY = 90  # of the JPEG files that are encoded here, as of those that are fetched
 _BATCH = 1024  # rows at a time: about 10 MB of images
 
 
@@ -78,6 +81,29 @@ def photograph_bytes(row: Mapping) -> bytes:
     """The image file in a row; b"" where there is none."""
     data = row.get("image")
     return data if isinstance(data, bytes) else b""
+
+
+def unpacked(data: bytes, digest: str, folder: Path) -> Path:
+    """A photograph's file below `folder`, at its stored size: JPEG as it is where it is small, else scaled and encoded.
+
+    Raises BrokenImage. The file has its name only when it is whole.
+    """
+    from PIL import Image
+
+    path = folder / digest[:2] / f"{digest}.jpg"
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    try:
+        draft.write_bytes(data)
+        photograph = load_photograph(draft)
+        if not photograph.jpeg:
+            Image.fromarray(photograph.pixels).save(draft, "JPEG", quality=_QUALITY)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
 
 
 class MarqoGs:
@@ -148,18 +174,17 @@ class MarqoGs:
 
     def _image(self, data: bytes, shared: SharedImages, lost: Counter) -> tuple[View, ...]:
         """The photograph of a row, unpacked into the folder unless it lies there."""
+        digest = hashlib.sha256(data).hexdigest()
         if not data:
             lost["product without an image"] += 1
-            return ()
-        digest = hashlib.sha256(data).hexdigest()
-        if image_key(digest) in shared.placeholders:
+        elif image_key(digest) in shared.placeholders:
             lost[f"image shared by more than {PLACEHOLDER} products"] += 1
-            return ()
-        path = self.folder / "images" / digest[:2] / f"{digest}.jpg"
-        if not path.is_file() or path.stat().st_size != len(data):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        return (View("image", "main", "primary", path),)
+        else:
+            try:
+                return (View("image", "main", "primary", unpacked(data, digest, self.folder / "images")),)
+            except BrokenImage as problem:
+                lost[f"broken image ({str(problem).partition(':')[0]})"] += 1
+        return ()
 
     def _planned(self, progress: Progress) -> "_Plan":
         """Everything but the items' texts and images, worked out once."""
