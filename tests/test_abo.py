@@ -12,16 +12,20 @@ import pytest
 from abo_files import add, listing, path_of, picture, said, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from standin import StandIn
 
 from ftbench.errors import DataError
 from ftbench.items import split_of
 from ftbench.sources.abo import (
     ARCHIVE,
+    FILES,
     IMAGES,
     LISTINGS,
+    SERVER,
     VARIABLE,
     Abo,
     localized,
+    missing_files,
     parse_head,
     parse_images,
     text_views,
@@ -267,6 +271,32 @@ def test_a_source_is_the_same_twice_and_prepares(tmp_path):
     catalogue = prepare(Abo(25, folder, "abo@25"), quiet, tmp_path / "cache")
     assert len(catalogue.item_ids) == 25 and catalogue.info.redistributable
     assert (catalogue.view_ids("image") >= 0).all()
+
+
+def test_files_are_fetched_from_their_server_once(tmp_path, monkeypatch):
+    made = write(tmp_path / "made", [listing(f"P{i}", (f"I{i}",)) for i in range(20)])
+    with StandIn(files={f"/sample/{path}": (made / name).read_bytes() for name, (path, _) in FILES.items()}) as server:
+        monkeypatch.setenv(VARIABLE, f"{server.url}/sample/")
+        _, bare = read(tmp_path / "bare", with_images=False)
+        assert [path.name for path in (tmp_path / "bare").glob("[!.]*")] == [LISTINGS] and len(bare) == 20
+        server.misbehave(f"/sample/{FILES[ARCHIVE][0]}", "cut", times=1)
+        _, items = read(tmp_path / "folder")
+        assert len(items) == 20 and all(images(item) for item in items.values())
+        seen = len(server.requests)
+        assert read(tmp_path / "folder")[1] == items
+        assert len(server.requests) == seen
+        server.misbehave(f"/sample/{FILES[LISTINGS][0]}", "html")
+        with pytest.raises(DataError, match="a web page"):
+            read(tmp_path / "other")
+
+
+def test_files_of_another_size_than_published_are_not_taken(tmp_path):
+    folder = write(tmp_path, [listing("A")])
+    missing = missing_files(folder, SERVER, True)
+    assert {name: size for name, (_, size) in missing.items()} == {LISTINGS: 87_480_320, ARCHIVE: 3_253_381_120}
+    assert missing[LISTINGS][0] == f"{SERVER}/archives/abo-listings.tar"
+    assert list(missing_files(folder, SERVER, False)) == [LISTINGS]
+    assert not missing_files(folder, "http://127.0.0.1:9", True)
 
 
 def test_localized_values():

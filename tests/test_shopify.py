@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from standin import StandIn
 
 from ftbench.errors import DataError
 from ftbench.items import split_of
@@ -226,6 +227,50 @@ def test_problems_of_all_files_are_told_together(tmp_path):
     write(folder / "2.csv", [row("hat", "back.jpg", "2"), row("bag", "bag.jpg", title="Bag")])
     items = read(Shopify(folder, None, "mine"))
     assert list(items) == ["tee", "hat", "bag"] and not images(items["bag"])
+
+
+def test_photographs_are_downloaded_from_their_addresses(tmp_path):
+    colours = {"a": (200, 0, 0), "b": (0, 200, 0), "c": (0, 0, 200)}
+    files = {}
+    for name, colour in colours.items():
+        out = io.BytesIO()
+        Image.new("RGB", (400, 300), colour).save(out, format="PNG")
+        files[f"/files/{name} {name}.png"] = out.getvalue()
+    with StandIn(files=files) as server:
+        server.misbehave("/files/page.png", "html")
+        base = f"{server.url}/files"
+        cells = (
+            f"{base}/a a.png?v=1",
+            f"{base}/b%20b.png",
+            f"{base}/gone.png",
+            f"{base}/page.png",
+            "a.png",
+            "file:///etc/hosts",
+        )
+        rows = [{"handle": "p", "title": "P", "image": cell, "position": str(i)} for i, cell in enumerate(cells)]
+        rows += [
+            {"handle": "q", "title": "Q", "image": f"{base}/b b.png"},
+            {"handle": "r", "title": "R", "image": f"{base}/c c.png"},
+        ]
+        path = write(tmp_path / "products.csv", rows)
+        source = Shopify(path, None, "mine", download=tmp_path / "images")
+        items = read(source)
+        seen = len(server.requests)
+        again = Shopify(path, None, "mine", download=tmp_path / "images")
+        assert read(again) == items and len(server.requests) == seen
+    shown = {handle: [Image.open(v.content) for v in item.views if v.kind == "image"] for handle, item in items.items()}
+    assert [picture.size for picture in shown["p"]] == [(256, 192)] * 2
+    assert shown["p"][0].getpixel((9, 9))[0] > 190 and shown["r"][0].getpixel((9, 9))[2] > 190
+    assert items["p"].group == items["q"].group == "p" and items["r"].group == "r"
+    assert (
+        source.dropped
+        == again.dropped
+        == {
+            "image not to be had (404)": 1,
+            "image not to be had (not an image)": 1,
+            "image whose address is no web address": 2,
+        }
+    )
 
 
 def test_wrong_paths_are_told_together(tmp_path):

@@ -133,6 +133,17 @@ def within_kinds(kinds: Mapping[str, str], most: int) -> list[str]:
     return kept
 
 
+def missing_files(folder: Path, server: str, with_images: bool) -> dict[str, tuple[str, int | None]]:
+    """File name -> (address, bytes in all) of what does not lie in the folder, or not in the published size."""
+    missing = {}
+    for name, (path, size) in FILES.items():
+        size = size if server == SERVER else None  # another server may carry a sample
+        here = folder / name
+        if (with_images or name == LISTINGS) and not (here.is_file() and size in (None, here.stat().st_size)):
+            missing[name] = (f"{server}/{path}", size)
+    return missing
+
+
 class Abo:
     """Amazon Berkeley Objects.
 
@@ -264,17 +275,10 @@ class Abo:
     def _fetch(self, progress: Progress) -> None:
         """Download what does not lie in the folder yet."""
         server = os.environ.get(VARIABLE, SERVER).rstrip("/")
-        wanted = {}
-        for name, (path, size) in FILES.items():
-            size = size if server == SERVER else None  # another server may carry a sample
-            here = self.folder / name
-            whole = here.is_file() and size in (None, here.stat().st_size)
-            if not whole and (self.with_images or name == LISTINGS):
-                wanted[name] = (f"{server}/{path}", size)
-        if wanted:
+        if missing := missing_files(self.folder, server, self.with_images):
             from ftbench.sources.fetch import Remote, download
 
-            remotes = [Remote(url=url, name=name, bytes=size) for name, (url, size) in wanted.items()]
+            remotes = [Remote(url=url, name=name, bytes=size) for name, (url, size) in missing.items()]
             download(remotes, self.folder, progress)
 
 
