@@ -68,8 +68,7 @@ class AmazonC4:
     tier: how many items, None for all. folder: where photographs are fetched to; the two raw files are read from it
     where they lie there, instead of the hub's. images: `parent_asin` -> addresses of its images in Amazon Reviews 2023,
     primary first, or what finds them (`amazon_reviews.image_lists` with its folder and categories); without it the
-    items have no images. with_images: whether items have them; groups and splits are the
-    same without.
+    items have no images. with_images: whether items have them; groups and splits are the same without.
     """
 
     def __init__(
