@@ -27,6 +27,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FTBENCH_CACHE") or Path.home() / ".cache" / "ftbench")
 
 
+def downloads_folder() -> Path:
+    """Where files fetched from the internet are kept, so that nothing is fetched twice."""
+    return cache_folder() / "downloads"
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:

@@ -197,14 +197,29 @@ def describe(name: Annotated[str, typer.Argument(help="A method, task, data set 
 
 
 @data_app.command("prepare")
-def data_prepare(name: Data, source: Source = None) -> None:
-    """Read, check and store a data set, memory-mapped, with manifest and fingerprint."""
+def data_prepare(
+    name: Data,
+    category: Annotated[str | None, typer.Option("--category", help="Of amazon-reviews: All_Beauty, …")] = None,
+    tier: Annotated[str | None, typer.Option("--tier", help="10k, 100k or 1M items; each holds the smaller.")] = None,
+    source: Source = None,
+) -> None:
+    """Fetch, read, check and store a data set, memory-mapped, with manifest and fingerprint.
+
+    What was fetched is kept: stopped at any moment, the same command goes on where it was. Example:
+
+    ftbench data prepare amazon-reviews --category All_Beauty --tier 10k
+    """
     from ftbench import console, inventory
-    from ftbench.sources import source_for
+    from ftbench.catalogue import downloads_folder
+    from ftbench.sources import compose_name, source_for
     from ftbench.store import prepare
 
+    name = compose_name(name, category, tier)
+    made = source_for(name, source, downloads_folder())
+    if not name.startswith("studio"):
+        print(f"{made.info.title}. Licence and terms: {made.info.licence}", file=sys.stderr)
     with console.progress_bars() as progress:
-        catalogue = prepare(source_for(name, source), progress(f"Preparing {name}"))
+        catalogue = prepare(made, progress(f"Preparing {name}"))
     print(inventory.data_summary(catalogue))
 
 

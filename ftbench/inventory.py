@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ftbench import leaks
-from ftbench.catalogue import Catalogue, open_catalogue
+from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
 from ftbench.sources import DATA, check_name, source_for
@@ -139,7 +139,7 @@ def sheet(name: str, out: Path, count: int, source: Path | None, start: Callable
 
     catalogue = open_catalogue(name)
     if catalogue is None:
-        catalogue = prepare(source_for(name, source), start(f"Preparing {name}"))
+        catalogue = prepare(source_for(name, source, downloads_folder()), start(f"Preparing {name}"))
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
     items = shown_items(catalogue, range(min(count, len(catalogue.item_ids))))

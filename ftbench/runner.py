@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ftbench import provenance, record, search
-from ftbench.catalogue import Catalogue, open_catalogue
+from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError
@@ -39,12 +39,14 @@ class Session:
     def catalogue(self, name: str) -> Catalogue:
         """The prepared catalogue of a data set; prepared now where it is not."""
         if name not in self._catalogues:
-            source = source_for(name, self.source) if name.startswith("studio") else None
+            source = source_for(name, self.source, downloads_folder()) if name.startswith("studio") else None
             found = open_catalogue(name)
             if found is not None and source is not None and found.info.version != source.info.version:
                 found = None
             if found is None:
-                found = prepare(source or source_for(name, self.source), self.progress(f"Preparing {name}"))
+                found = prepare(
+                    source or source_for(name, self.source, downloads_folder()), self.progress(f"Preparing {name}")
+                )
             self._catalogues[name] = found
         return self._catalogues[name]
 

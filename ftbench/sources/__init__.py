@@ -6,12 +6,42 @@ from pathlib import Path
 from ftbench.errors import DataError, unknown
 from ftbench.items import Source
 
+# family: what it is. A name may go on after "@": studio@N, amazon-reviews@CATEGORY[-TIER], and FAMILY@TIER elsewhere.
 DATA = {
     "studio": "drawn catalogue, in the package: 4,000 train, 500 valid, 2,000 test items (studio@N: N items in all)",
     "studio-confirm": "the same generator with a reserved seed: scored once, to confirm the committed board",
     "magento-luma": "a real store's catalogue with photographs (Magento 2 sample data)",
+    "amazon-reviews": "Amazon Reviews 2023, one category (amazon-reviews@All_Beauty-10k): reviews search items",
+    "amazon-c4": "Amazon-C4: complex queries, one product each; evaluation only (amazon-c4@100k)",
+    "amazon-esci": "Amazon shopping queries with graded judgements (amazon-esci@100k)",
+    "abo": "Amazon Berkeley Objects: 147,702 listings with images under CC BY 4.0; cross-view only (abo@10k)",
+    "marqo-gs": "Marqo GS-10M: one image per product, ranks as labels; a single-image control (marqo-gs@10k)",
     "magento": "your own shop's Magento 2 export: ftbench data prepare magento --source FOLDER",
 }
+_TIERS = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}  # items; each holds the smaller ones (DATASETS.md)
+_OWN_SUFFIX = ("studio", "studio-confirm")  # these read what follows "@" themselves
+
+
+def compose_name(family: str, category: str | None = None, tier: str | None = None) -> str:
+    """The name of a data set: amazon-reviews, All_Beauty, 10k -> amazon-reviews@All_Beauty-10k. Raises FtbenchError."""
+    if not category and not tier:
+        return family
+    if "@" in family:
+        raise DataError(f"{family} says after '@' what it is; leave --category and --tier out.")
+    if tier and tier not in _TIERS:
+        raise unknown("tier", tier, _TIERS, "Leave --tier out for all items.")
+    return f"{family}@{'-'.join(part for part in (category, tier) if part)}"
+
+
+def _scope(name: str) -> tuple[str, str | None, int | None]:
+    """(family, category, number of items) of a data set's name."""
+    family, _, scope = name.partition("@")
+    category, _, tier = scope.rpartition("-")
+    if tier not in _TIERS:
+        category, tier = scope, ""
+    if category and family != "amazon-reviews":
+        raise unknown("tier", category, _TIERS, f"After {family}@ stands a tier: {family}@10k")
+    return family, category or None, _TIERS.get(tier)
 
 
 def check_name(name: str) -> None:
@@ -19,20 +49,23 @@ def check_name(name: str) -> None:
     base = re.sub(r"@.*$", "", name)
     if base not in DATA or ("@" in name and base.startswith("magento")):
         raise unknown("data set", name, DATA, "See: ftbench list data")
-    if base.startswith("studio"):
+    if base in _OWN_SUFFIX:
         from ftbench.sources.studio import parse_name
 
         parse_name(name)
+    else:
+        _scope(name)
 
 
-def source_for(name: str, folder: Path | None = None) -> Source:
+def source_for(name: str, folder: Path | None = None, downloads: Path | None = None) -> Source:
     """The source behind a data set's name. `folder` is where a source with files of its own lies.
 
-    Raises FtbenchError with near matches for a name that does not exist.
+    downloads: the folder for what is fetched from the internet. Raises FtbenchError with near matches for a name that
+    does not exist.
     """
     check_name(name)
     base = re.sub(r"@.*$", "", name)
-    if base.startswith("studio"):
+    if base in _OWN_SUFFIX:
         from ftbench.sources.studio import parse_name
 
         return parse_name(name)
@@ -45,6 +78,37 @@ def source_for(name: str, folder: Path | None = None) -> Source:
                 "queries.tsv. Name it: ftbench data prepare magento --source FOLDER"
             )
         return Magento(folder)
-    from ftbench.sources.magento_luma import Luma
+    if base == "magento-luma":
+        from ftbench.sources.magento_luma import Luma
 
-    return Luma(folder)
+        return Luma(folder)
+    return _public(name, Path(folder or downloads or Path("downloads")) / base)
+
+
+def _public(name: str, folder: Path) -> Source:
+    """A source of public data, which is downloaded into `folder`."""
+    family, category, tier = _scope(name)
+    if family == "amazon-reviews" and not category:
+        raise DataError(
+            "amazon-reviews is prepared one category at a time. Type: "
+            "ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
+        )
+    if family == "amazon-reviews":
+        from ftbench.sources.amazon_reviews import AmazonReviews
+
+        return AmazonReviews(category, tier, folder, name)
+    if family == "amazon-c4":
+        from ftbench.sources.amazon_c4 import AmazonC4
+
+        return AmazonC4(tier, folder, name)
+    if family == "amazon-esci":
+        from ftbench.sources.amazon_esci import AmazonEsci
+
+        return AmazonEsci(tier, folder, name)
+    if family == "marqo-gs":
+        from ftbench.sources.marqo_gs import MarqoGs
+
+        return MarqoGs(tier, folder, name)
+    from ftbench.sources.abo import Abo
+
+    return Abo(tier, folder, name)
