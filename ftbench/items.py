@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +95,17 @@ class SourceInfo:
     disclosures: tuple[str, ...] = ()
 
 
-Progress = Callable[[int, int | None], None]  # (done so far, total or None when unknown)
+class Progress(Protocol):
+    """Told how far a piece of work is: done so far, total or None when unknown, which stage of it, and of what unit.
+
+    stage: a word or two for people ("downloading"), "" where the work has only one. unit: "B" for bytes, else things.
+    """
+
+    def __call__(self, done: int, total: int | None, stage: str = "", unit: str = "") -> None: ...
+
+
+def silent(done: int, total: int | None, stage: str = "", unit: str = "") -> None:
+    """Progress that nobody wants to see."""
 
 
 class Source(Protocol):

@@ -8,12 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy as np
 import pytest
 
-from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View
+from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View, silent
 from ftbench.store import prepare
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 class Toy:
@@ -48,7 +44,7 @@ class Toy:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    return prepare(Toy(), quiet, tmp_path_factory.mktemp("toy"))
+    return prepare(Toy(), silent, tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="session")

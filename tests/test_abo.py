@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from standin import StandIn
 
 from ftbench.errors import DataError
-from ftbench.items import split_of
+from ftbench.items import silent, split_of
 from ftbench.sources.abo import (
     ARCHIVE,
     FILES,
@@ -45,13 +45,9 @@ def sample_server(monkeypatch):
     monkeypatch.setenv(VARIABLE, "http://127.0.0.1:9")
 
 
-def quiet(done, total):
-    """A progress report that nobody reads."""
-
-
 def read(folder, tier=None, **options):
     source = Abo(tier, folder, "abo", **options)
-    return source, {item.item_id: item for item in source.items(quiet)}
+    return source, {item.item_id: item for item in source.items(silent)}
 
 
 def texts(item):
@@ -173,7 +169,7 @@ def test_kinds_are_capped_before_tiers_and_tiers_nest(tmp_path):
     for tier in (30, 90, None, 10_000):
         source = Abo(tier, folder, "abo")
         source.most_of_a_kind = 40
-        found[tier] = {item.item_id: item for item in source.items(quiet)}
+        found[tier] = {item.item_id: item for item in source.items(silent)}
         adds_up(source)
     assert source.rows["listings"] == {"read": 380, "kept": 120, "merged": 0, "dropped": 260}
     assert source.dropped == {"listing beyond 40 of its product type": 260}
@@ -267,8 +263,8 @@ def test_damaged_files_say_what_is_wrong(tmp_path):
 def test_a_source_is_the_same_twice_and_prepares(tmp_path):
     folder = write(tmp_path / "abo", [listing(f"P{i}", (f"I{i}", f"J{i}")) for i in range(40)])
     source, items = read(folder)
-    assert {item.item_id: item for item in source.items(quiet)} == items
-    catalogue = prepare(Abo(25, folder, "abo@25"), quiet, tmp_path / "cache")
+    assert {item.item_id: item for item in source.items(silent)} == items
+    catalogue = prepare(Abo(25, folder, "abo@25"), silent, tmp_path / "cache")
     assert len(catalogue.item_ids) == 25 and catalogue.info.redistributable
     assert (catalogue.view_ids("image") >= 0).all()
 
@@ -369,7 +365,7 @@ def test_archives_of_any_bytes_end_in_an_error_or_whole(noise, place, inside_it)
     data = out.getvalue()
     data = data[:place] + noise + data[place + len(noise) :] if inside_it else noise
     tally = Tally()
-    for reader in (lambda f: index_archive(f, "a.tar", tally, quiet), lambda f: list(listing_lines(f, "a.tar"))):
+    for reader in (lambda f: index_archive(f, "a.tar", tally, silent), lambda f: list(listing_lines(f, "a.tar"))):
         try:
             reader(io.BytesIO(data))
         except DataError as problem:

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftbench.items import split_of
+from ftbench.items import silent, split_of
 from ftbench.sources.amazon_c4 import POOL, QUERIES, QUERY_COLUMNS, AmazonC4, parse_pool, parse_queries
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import LARGE_SHARES, Tally
@@ -19,10 +19,6 @@ CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 COLUMNS = ("qid", "query", "item_id", "user_id", "ori_rating", "ori_review")
 SECRET = 'Really helps in the bathtub,\n"smear" some on. SECRET'
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def product_in(split, start):
@@ -120,8 +116,8 @@ def test_the_review_is_not_even_read(tmp_path):
 def test_the_whole_way_into_the_store(tmp_path):
     for tier, kept in ((None, 4), (2, 2)):
         source = AmazonC4(tier, write(tmp_path / "c4"), "amazon-c4")
-        catalogue = prepare(source, quiet, tmp_path / "cache")
-        items = list(source.items(quiet))
+        catalogue = prepare(source, silent, tmp_path / "cache")
+        items = list(source.items(silent))
         assert [item.item_id for item in items if not tier] == ([A, B, OTHER, "E1"] if not tier else [])
         assert len(items) == catalogue.manifest["counts"]["items"] == kept
         assert source.rows["products"] == {"read": 9, "kept": kept, "merged": 1, "dropped": 8 - kept}
@@ -141,19 +137,19 @@ def test_images_are_joined_on_the_parent_asin_and_tie_groups(tmp_path):
         "STRANGER": [f"{host}3.jpg"],
     }
     source = AmazonC4(None, write(tmp_path / "c4"), "amazon-c4", images=images)
-    drafts = {item.item_id: (item, found) for item, found in source._drafts(source._planned(quiet), quiet, Counter())}
+    drafts = {item.item_id: (item, found) for item, found in source._drafts(source._planned(silent), silent, Counter())}
     assert drafts[A][1] == (f"{host}1._SL256_.jpg", f"{host}2._SL256_.jpg")
     assert drafts[B][1] == drafts["E1"][1] == ()
     assert drafts[OTHER][0].group == drafts[A][0].group == min(A, OTHER)
     assert drafts[OTHER][0].split == "test", "it shares an image with the product of a query"
     asked = []
     finder = AmazonC4(None, tmp_path / "c4", "amazon-c4", images=lambda wanted, _: asked.append(set(wanted)) or images)
-    assert [found for _, found in finder._drafts(finder._planned(quiet), quiet, Counter())] == [
+    assert [found for _, found in finder._drafts(finder._planned(silent), silent, Counter())] == [
         f for _, f in drafts.values()
     ]
     assert asked == [{A, B, OTHER, "E1"}]
     bare = AmazonC4(None, tmp_path / "c4", "amazon-c4", with_images=False, images=images)
-    assert not [v for item in bare.items(quiet) for v in item.views if v.kind == "image"]
+    assert not [v for item in bare.items(silent) for v in item.views if v.kind == "image"]
 
 
 CELL = st.one_of(

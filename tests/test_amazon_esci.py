@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ftbench.errors import DataError
-from ftbench.items import normalize_query, split_of
+from ftbench.items import normalize_query, silent, split_of
 from ftbench.sources.amazon_esci import (
     ESCI_S,
     EXAMPLES,
@@ -52,10 +52,6 @@ PRODUCT_SCHEMA = pa.schema(
         "product_color", "product_locale")]
 )  # fmt: skip
 HOST = "https://m.media-amazon.com"
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def text_in(split, start="query"):
@@ -282,8 +278,8 @@ def adds_up(source):
 def test_the_whole_way_into_the_store(served, tmp_path):
     lists = ImageLists(reviews={"S2": [f"{served[1]}/images/I/{n}.jpg" for n in (5, 6, 5)]}, esci_s=True)
     source = esci(served, tmp_path, images=lists)
-    prepare(source, quiet, tmp_path / "cache")
-    items = {item.item_id.removeprefix("us:"): item for item in source.items(quiet)}
+    prepare(source, silent, tmp_path / "cache")
+    items = {item.item_id.removeprefix("us:"): item for item in source.items(silent)}
     assert list(items) == ["S1", "S2", "S3", "S4", T1, T2, T3, "V1", "V2"]
     assert {i: item.attributes["image_source"] for i, item in items.items() if item.attributes} == {
         "S1": "sqid", "S2": "amazon-reviews", T1: "sqid", T2: "esci-s", "V1": "sqid"
@@ -306,18 +302,18 @@ def test_the_whole_way_into_the_store(served, tmp_path):
 
 def test_without_images_none_is_fetched_and_splits_are_the_same(served, tmp_path):
     source = esci(served, tmp_path, with_images=False)
-    items = list(source.items(quiet))
+    items = list(source.items(silent))
     assert not [v for item in items for v in item.views if v.kind == "image"]
     assert not (tmp_path / "downloads" / "images").exists()
     splits = {item.item_id: (item.group, item.split) for item in items}
     assert splits[f"us:{T1}"] == ("us:S1", "test"), "an image shared with a test item"
-    assert splits == {item.item_id: (item.group, item.split) for item in esci(served, tmp_path).items(quiet)}
+    assert splits == {item.item_id: (item.group, item.split) for item in esci(served, tmp_path).items(silent)}
     adds_up(source)
 
 
 def test_without_a_list_of_images_train_keeps_its_pair(served, tmp_path):
     source = esci(served, tmp_path, images=ImageLists(sqid=False))
-    assert {len(item.views) for item in source.items(quiet)} == {1, 3}
+    assert {len(item.views) for item in source.items(silent)} == {1, 3}
     assert [(p.query_id, p.item_id) for p in source.queries().interactions] == [("us:2", f"us:{T1}")]
     assert not (tmp_path / "downloads" / SQID[0]).exists()
     adds_up(source)
@@ -325,10 +321,10 @@ def test_without_a_list_of_images_train_keeps_its_pair(served, tmp_path):
 
 def test_a_tier_keeps_the_evidence_that_its_items_leave(served, tmp_path):
     whole = esci(served, tmp_path, with_images=False)
-    splits = {item.item_id: item.split for item in whole.items(quiet)}
+    splits = {item.item_id: item.split for item in whole.items(silent)}
     for tier in (1, 4, 99):
         source = esci(served, tmp_path, with_images=False, tier=tier)
-        items = {item.item_id: item.split for item in source.items(quiet)}
+        items = {item.item_id: item.split for item in source.items(silent)}
         assert len(items) == min(tier, 9)
         assert items.items() <= splits.items()
         assert {j.item_id for j in source.queries().judgements} <= set(items)

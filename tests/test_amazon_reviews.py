@@ -8,7 +8,7 @@ import pytest
 from amazon_files import CATEGORY, META, META_LINES, REVIEWS, TIMES, A, B, C
 
 from ftbench.errors import DataError, FtbenchError
-from ftbench.items import SPLITS, normalize_query, split_of, unit_hash
+from ftbench.items import SPLITS, normalize_query, silent, split_of, unit_hash
 from ftbench.sources.amazon_images import most_images
 from ftbench.sources.amazon_reviews import (
     CATEGORIES,
@@ -31,10 +31,6 @@ HOST = files.HOST
 FORMS = ("jsonl", "parquet")
 
 
-def quiet(done, total):
-    """A progress report that nobody reads."""
-
-
 def source_of(folder, tier=None, **options):
     return AmazonReviews(CATEGORY, tier, folder, f"amazon-reviews@{CATEGORY}", **{"with_images": False} | options)
 
@@ -48,7 +44,7 @@ def adds_up(source):
 @pytest.fixture(scope="module", params=FORMS)
 def source(request, tmp_path_factory):
     made = source_of(files.write(tmp_path_factory.mktemp(request.param), request.param))
-    made.form, made.read = request.param, {item.item_id: item for item in made.items(quiet)}
+    made.form, made.read = request.param, {item.item_id: item for item in made.items(silent)}
     made.found = made.queries()
     return made
 
@@ -57,7 +53,7 @@ def drafts_of(source):
     """Item id -> addresses of the images it keeps."""
     lost = Counter()
     source.with_images = True
-    found = {item.item_id: list(images) for item, images in source._drafts(source._planned(quiet), quiet, lost)}
+    found = {item.item_id: list(images) for item, images in source._drafts(source._planned(silent), silent, lost)}
     source.with_images = False
     return found, lost
 
@@ -90,13 +86,13 @@ def test_every_row_is_kept_merged_or_dropped(source):
 
 
 def test_both_forms_give_the_same_items(tmp_path):
-    read = [{i.item_id: i for i in source_of(files.write(tmp_path / f, f)).items(quiet)} for f in FORMS]
+    read = [{i.item_id: i for i in source_of(files.write(tmp_path / f, f)).items(silent)} for f in FORMS]
     assert read[1].items() <= read[0].items()
     assert read[0].keys() - read[1].keys() == {"B0BOM00000", "B0HUGE0000", "B0SURROG00", "B0TYPES000"}
     for form in FORMS:
         folder = files.write_synthetic(tmp_path / f"large {form}", 500, 2_000, 900, form)
         read.append([(item, images) for item, images in [*drafts_of(source_of(folder))[0].items()]])
-        read.append((list(source_of(folder).items(quiet)), source_of(folder).queries()))
+        read.append((list(source_of(folder).items(silent)), source_of(folder).queries()))
     assert read[2] == read[4] and read[3] == read[5]
     assert len(read[3][0]) == 500 and len(read[3][1].queries) > 300
 
@@ -145,7 +141,7 @@ def test_images_are_ordered_deduplicated_and_asked_for_in_their_small_form(sourc
 
 
 def test_other_data_sets_may_ask_for_the_photographs_of_their_items(source):
-    found = image_lists(source.folder, [CATEGORY], {A, "B0MANY0000", "B0BARE0000", "B0STRANGER"}, quiet)
+    found = image_lists(source.folder, [CATEGORY], {A, "B0MANY0000", "B0BARE0000", "B0STRANGER"}, silent)
     assert found == {
         A: (f"{HOST}41a._SL256_.jpg",), "B0MANY0000": tuple(f"{HOST}76{i}._SL256_.jpg" for i in range(1, 12))
     }  # fmt: skip
@@ -219,12 +215,12 @@ def test_a_text_of_several_splits_stays_in_that_of_its_hash_or_the_strictest():
 
 def test_a_tier_holds_the_smaller_ones_and_the_reviews_of_its_items(tmp_path):
     whole = source_of(files.write_synthetic(tmp_path, 300, 900, 2_000))
-    items = {item.item_id: item for item in whole.items(quiet)}
+    items = {item.item_id: item for item in whole.items(silent)}
     order = sorted(items, key=lambda item_id: (unit_hash("tier", item_id), item_id))
     before = set()
     for tier in (1, 30, 299, 1000):
         source = source_of(tmp_path, tier)
-        found = {item.item_id: item for item in source.items(quiet)}
+        found = {item.item_id: item for item in source.items(silent)}
         assert set(found) == set(order[:tier]) > before
         assert found.items() <= items.items(), "groups and splits do not depend on the tier"
         queries = source.queries()
@@ -252,11 +248,11 @@ def test_raw_files_of_the_mirror_and_incomplete_ones(tmp_path):
     for path in [*folder.glob("raw/*/*.jsonl")]:
         (path.parent / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    assert len(list(source_of(folder).items(quiet))) == 60
+    assert len(list(source_of(folder).items(silent))) == 60
     files.write(tmp_path / "parquet", "parquet")
     (tmp_path / "parquet" / f"raw_meta_{CATEGORY}" / "full-00001-of-00002.parquet").unlink()
     with pytest.raises(DataError, match="1 Parquet files that announce 00002: full-00000-of-00002.parquet"):
-        list(source_of(tmp_path / "parquet").items(quiet))
+        list(source_of(tmp_path / "parquet").items(silent))
 
 
 def test_an_unknown_category_gives_near_matches(tmp_path):
@@ -266,7 +262,7 @@ def test_an_unknown_category_gives_near_matches(tmp_path):
 
 
 def test_the_whole_way_into_the_store(source, tmp_path):
-    catalogue = prepare(source, quiet, tmp_path)
+    catalogue = prepare(source, silent, tmp_path)
     assert catalogue.manifest["counts"]["items"] == len(source.read)
     assert catalogue.manifest["dropped"] == source.dropped
     assert not source.info.redistributable

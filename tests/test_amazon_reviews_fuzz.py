@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftbench.errors import DataError
-from ftbench.items import SPLITS, normalize_query
+from ftbench.items import SPLITS, normalize_query, silent
 from ftbench.sources.amazon_reviews import AmazonReviews, Praise
 from ftbench.sources.amazon_rows import parse_head, parse_item, photographs
 from ftbench.sources.rows import Tally
@@ -19,10 +19,6 @@ from ftbench.sources.rows import Tally
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 HOST = files.HOST
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def source_of(folder, tier=None):
@@ -93,7 +89,7 @@ def test_any_lines_add_up(tmp_path_factory, meta, reviews, tier):
 
 def holds(source, tier=None):
     """What is true of any source whatever its files hold."""
-    read = list(source.items(quiet))
+    read = list(source.items(silent))
     items = {item.item_id: item for item in read}
     queries = source.queries()
     for name, counts in source.rows.items():

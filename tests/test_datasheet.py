@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import Toy, quiet
+from conftest import Toy
 from PIL import Image
 from test_report import Reader
 
@@ -19,7 +19,7 @@ from ftbench.datasheet.languages import UNDETERMINED, language
 from ftbench.datasheet.page import _bins, _shown, page
 from ftbench.errors import DataError
 from ftbench.inventory import shown_items
-from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View
+from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View, silent
 from ftbench.store import prepare
 
 HOSTILE = '</script><script>alert("x")</script>{{ 7 * 7 }}'
@@ -72,7 +72,7 @@ def shops(tmp_path_factory):
     made = []
     for redistributable in (False, True):
         folder = tmp_path_factory.mktemp("shop")
-        made.append(prepare(Shop(folder, redistributable), quiet, folder / "cache"))
+        made.append(prepare(Shop(folder, redistributable), silent, folder / "cache"))
     return made
 
 
@@ -128,7 +128,7 @@ def test_judgements_of_the_planted_shop(facts):
 
 
 def test_counts_of_the_toy_are_those_of_a_naive_loop(toy):
-    found, items = datasheet.facts(toy), list(Toy().items(quiet))
+    found, items = datasheet.facts(toy), list(Toy().items(silent))
     images = Counter(sum(view.kind == "image" for view in item.views) for item in items)
     assert found.images_per_item == tuple((n, images[n]) for n in range(max(images) + 1))
     for text in found.lengths:
@@ -150,7 +150,7 @@ def test_a_catalogue_without_queries_images_or_texts(tmp_path):
         def queries(self):
             return Queries()
 
-    catalogue = prepare(Bare(), quiet, tmp_path)
+    catalogue = prepare(Bare(), silent, tmp_path)
     found = datasheet.facts(catalogue)
     assert (found.images, found.texts, found.asked, found.contamination) == (0, 0, None, None)
     assert found.images_per_item == ((0, 1),) and dict(found.missing)["no image"] == 1
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(shops, tmp_path):
 
 
 def test_shown_items_are_the_items_as_stored(toy):
-    originals = list(Toy().items(quiet))
+    originals = list(Toy().items(silent))
     for row, item in zip((0, 7, 39), shown_items(toy, (0, 7, 39)), strict=True):
         assert (item.item_id, item.split, item.category) == (f"item{row:02d}", originals[row].split, "lamp")
         assert [view.name for view in item.views] == [view.name for view in originals[row].views]

@@ -120,6 +120,6 @@ def test_the_source_that_contributing_shows_can_be_prepared(tmp_path, monkeypatc
     names = {name: getattr(items, name) for name in ("Item", "View", "Queries", "SourceInfo", "split_of")}
     space = {"csv": csv, "Path": Path, **names}
     exec(block, space)
-    catalogue = prepare(space["Shop"](), lambda done, total: None)
+    catalogue = prepare(space["Shop"](), lambda *_: None)
     assert len(catalogue.item_ids) == 60
     assert (catalogue.view_ids("image") >= 0).all()

@@ -65,7 +65,7 @@ def test_a_run_with_a_local_checkpoint_says_which_weights(small, tmp_path):
 
     _, folder = small
     name = f"small-clip/{folder / 'weights.pt'}"
-    session = Session(tmp_path, lambda title: lambda done, total: None)
+    session = Session(tmp_path, lambda title: lambda *_: None)
     outcome = run(Request("mean_pooling", "query2item", "studio@60", encoder=name, track="zero-shot"), session)
     found = record.read(outcome.path)
     assert found["encoder"]["name"] == name and found["encoder"]["weights_sha256"] == load_encoder(name).weights
@@ -81,13 +81,13 @@ def test_vectors_of_unchanged_weights_are_encoded_once(small, tmp_path, monkeypa
     request = Request(
         "mean_pooling", "query2item", "studio@60", encoder=f"small-clip/{folder / 'weights.pt'}", track="zero-shot"
     )
-    first = run(request, Session(tmp_path / "a", lambda title: lambda done, total: None))
+    first = run(request, Session(tmp_path / "a", lambda title: lambda *_: None))
 
     def refuse(*_):
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(Embedder, "_run_tower", refuse)
-    second = run(request, Session(tmp_path / "b", lambda title: lambda done, total: None))
+    second = run(request, Session(tmp_path / "b", lambda title: lambda *_: None))
     assert second.path.with_suffix(".parquet").read_bytes() == first.path.with_suffix(".parquet").read_bytes()
 
 

@@ -23,7 +23,7 @@ QUICK = (("trainer.budget", "6000"), ("trainer.batch_size", "32"))
 
 
 def quiet_progress(title):
-    return lambda done, total: None
+    return lambda *_: None
 
 
 def ftbench(*words, cache, cwd):

@@ -15,6 +15,7 @@ import pytest
 from standin import StandIn
 
 from ftbench.errors import DataError
+from ftbench.items import silent
 from ftbench.sources.connections import Client, Refused, Trouble, retry_after, split_address
 from ftbench.sources.fetch import Patience, Remote, download
 from ftbench.sources.fetch_files import held, wrong_kind
@@ -25,17 +26,13 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def quiet(done, total):
-    """A progress report that nobody reads."""
-
-
 @pytest.fixture
 def hub():
     with StandIn(files={"/data.bin": DATA, "/small.csv": b"a,b\n1,2\n"}) as standin:
         yield standin
 
 
-def fetch(hub, folder, path="/data.bin", progress=quiet, **facts):
+def fetch(hub, folder, path="/data.bin", progress=silent, **facts):
     [found] = download([Remote(hub.url + path, path[1:], **facts)], folder, progress, patience=SOON)
     return found
 
@@ -57,7 +54,7 @@ def test_files_arrive_once_and_progress_is_told(hub, tmp_path):
         found = download(remotes, tmp_path, lambda *report: told.append(report))
         assert [path.read_bytes() for path in found] == [DATA, b"a,b\n1,2\n"]
         assert found == [tmp_path / "raw" / "data.bin", tmp_path / "small.csv"]
-        assert told[-1] == (len(DATA) + 8, len(DATA) + 8)
+        assert told[-1] == (len(DATA) + 8, len(DATA) + 8, "downloading", "B")
     assert [target for _, target, _ in hub.requests] == ["/data.bin", "/small.csv"], "the second time none is asked for"
     note = json.loads((tmp_path / "raw" / ".data.bin.json").read_text())
     assert (note["sha256"], note["bytes"], note["url"]) == (DIGEST, len(DATA), f"{hub.url}/data.bin")
@@ -77,7 +74,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from ftbench.sources.fetch import Remote, download
-download([Remote(sys.argv[1], "data.bin")], Path(sys.argv[2]), lambda done, total: None)
+download([Remote(sys.argv[1], "data.bin")], Path(sys.argv[2]), lambda *_: None)
 """
 
 
@@ -134,7 +131,7 @@ def test_a_server_without_ranges_starts_again(hub, tmp_path):
 def test_a_part_of_another_address_is_not_continued(hub, tmp_path):
     cut_short(hub, tmp_path)
     hub.files["/other.bin"] = DATA[::-1]
-    [found] = download([Remote(f"{hub.url}/other.bin", "data.bin")], tmp_path, quiet)
+    [found] = download([Remote(f"{hub.url}/other.bin", "data.bin")], tmp_path, silent)
     assert found.read_bytes() == DATA[::-1]
     assert ranges(hub, "/other.bin") == [None]
 
@@ -227,7 +224,7 @@ def test_a_file_that_lies_there_is_checked_and_not_trusted(hub, tmp_path):
     path.write_bytes(DATA[::-1])
     assert fetch(hub, tmp_path).read_bytes() == DATA, "changed since it was fetched"
     hub.files["/v2.bin"] = b"2"
-    download([Remote(f"{hub.url}/v2.bin", "data.bin")], tmp_path, quiet)
+    download([Remote(f"{hub.url}/v2.bin", "data.bin")], tmp_path, silent)
     assert path.read_bytes() == b"2", "another address"
 
 
@@ -236,14 +233,14 @@ def test_the_first_failure_ends_all_and_nothing_is_lost(hub, tmp_path):
     remotes = [Remote(f"{hub.url}/data.bin", "data.bin"), Remote(f"{hub.url}/gone", "gone")]
     start = time.monotonic()
     with pytest.raises(DataError, match="answered 404"):
-        download(remotes, tmp_path, quiet)
+        download(remotes, tmp_path, silent)
     assert time.monotonic() - start < 3, "the slow one would take 12 s"
 
 
 def test_an_interrupt_stops_at_once_and_keeps_the_part(hub, tmp_path):
     hub.misbehave("/data.bin", "slow", seconds=0.1)
 
-    def interrupt(done, total):
+    def interrupt(done, total, *_):
         if done:
             raise KeyboardInterrupt
 
@@ -258,7 +255,7 @@ def test_ten_connections_at_once(tmp_path):
     with StandIn(files={f"/{n}.bin": DATA[:9000] for n in range(30)}) as hub:
         hub.misbehave("*", "slow", seconds=0.15)
         remotes = [Remote(f"{hub.url}/{n}.bin", f"{n}.bin") for n in range(30)]
-        assert len(download(remotes, tmp_path, quiet, connections=10)) == 30
+        assert len(download(remotes, tmp_path, silent, connections=10)) == 30
         assert hub.most_at_once == 10
         assert hub.connections == 10, "each is used three times"
 
@@ -272,7 +269,7 @@ def test_two_commands_do_not_write_one_file(hub, tmp_path):
 @pytest.mark.parametrize("names", [["../x"], ["a", "a"], ["a", "./a"]])
 def test_names_stay_in_the_folder_and_differ(tmp_path, names):
     with pytest.raises(DataError, match="must differ and stay in the folder"):
-        download([Remote("http://127.0.0.1/x", name) for name in names], tmp_path, quiet)
+        download([Remote("http://127.0.0.1/x", name) for name in names], tmp_path, silent)
 
 
 def test_an_empty_file_is_a_file(hub, tmp_path):
@@ -307,7 +304,7 @@ def test_a_kept_connection_that_the_server_closed_is_replaced(hub):
 def test_the_proxy_of_the_environment_is_asked(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", hub.url.replace("//", "//me:pass%40word@"))
     monkeypatch.delenv("no_proxy", raising=False)
-    [found] = download([Remote("http://data.invalid/small.csv", "a.csv")], tmp_path, quiet, patience=SOON)
+    [found] = download([Remote("http://data.invalid/small.csv", "a.csv")], tmp_path, silent, patience=SOON)
     assert found.read_bytes() == b"a,b\n1,2\n"
     [(_, target, headers)] = hub.requests
     assert target == "http://data.invalid/small.csv"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ftbench.errors import DataError
-from ftbench.items import normalize_query, split_of
+from ftbench.items import normalize_query, silent, split_of
 from ftbench.sources.folder import PRODUCTS, Folder, parse_products
 from ftbench.sources.folder_queries import INTERACTIONS, OWN, QRELS, QUERIES, Evidence
 from ftbench.sources.rows import SHARES, Tally
@@ -19,10 +19,6 @@ from ftbench.store import prepare
 
 CASES = int(os.environ.get("FTBENCH_FUZZ", "200"))
 FUZZ = settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def write(folder, rows, photographs=(), **files):
@@ -41,7 +37,7 @@ def write(folder, rows, photographs=(), **files):
 
 def read(folder, **options):
     source = Folder(folder, "mine", **options)
-    return source, {item.item_id: item for item in source.items(quiet)}
+    return source, {item.item_id: item for item in source.items(silent)}
 
 
 def texts(item):
@@ -156,7 +152,7 @@ def test_own_queries(tmp_path):
     (folder / OWN).write_text("\n".join(["query\titem_id\tgain", *lines]))
     source = Folder(folder, "mine")
     found = source.queries()
-    items = {item.item_id: item for item in source.items(quiet)}
+    items = {item.item_id: item for item in source.items(silent)}
     splits = {query.query_id: query.split for query in found.queries}
     assert all(splits[pair.query_id] == items[pair.item_id].split == "train" for pair in found.interactions)
     assert source.rows["queries"]["read"] == 241 and source.dropped["query line that names an absent product"] == 1
@@ -189,7 +185,7 @@ def test_judged_queries_keep_to_their_splits(tmp_path):
     source = Folder(judged(tmp_path), "mine")
     found = source.queries()
     assert source.queries() == found
-    items = {item.item_id: item.split for item in source.items(quiet)}
+    items = {item.item_id: item.split for item in source.items(silent)}
     splits = {query.query_id: query.split for query in found.queries}
     assert all(q.split == split_of("query", normalize_query(q.text), SHARES) for q in found.queries)
     assert "again" not in splits and splits["q3"]
@@ -210,7 +206,7 @@ def test_judged_queries_keep_to_their_splits(tmp_path):
     )
     assert source.rows["queries"]["kept"] == len(found.queries)
     assert source.dropped["line that names an absent query"] == source.dropped["line that names an absent product"] == 1
-    prepare(Folder(tmp_path, "mine"), quiet, tmp_path / "cache")
+    prepare(Folder(tmp_path, "mine"), silent, tmp_path / "cache")
 
 
 def test_malformed_queries_are_told_together(tmp_path):
@@ -241,7 +237,7 @@ def test_a_folder_prepares(tmp_path):
     folder = write(tmp_path / "mine", [row(f"P{i}", f"{i}.png", "broken.jpg") for i in range(5)], ["broken.jpg"])
     for i in range(5):
         Image.new("RGB", (20, 10), (50 * i, 0, 0)).save(folder / f"{i}.png")
-    catalogue = prepare(Folder(folder, "mine"), quiet, tmp_path / "cache")
+    catalogue = prepare(Folder(folder, "mine"), silent, tmp_path / "cache")
     assert list(catalogue.item_ids) == [f"P{i}" for i in range(5)]
     assert catalogue.manifest["dropped"] == {"broken image (not an image)": 5}
 

@@ -24,7 +24,7 @@ UNTRAINED, TRAINED, LOSS = 1e-6, 0.02, 5e-3
 
 def measured(method: str, task: str, results: Path) -> dict[str, float]:
     """Scores of one small run and, where it was trained, its losses."""
-    session = runner.Session(results, lambda title: lambda done, total: None)
+    session = runner.Session(results, lambda title: lambda *_: None)
     trained = load_method(method).trained
     found = runner.run(Request(method, task, "studio@240", settings=SHORT if trained else ()), session).record
     scores = {name: score["mean"] for name, score in found["scores"].items() if score["mean"] is not None}

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import Toy, quiet
+from conftest import Toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +13,7 @@ from PIL import Image
 from ftbench import inventory, leaks
 from ftbench.catalogue import Catalogue
 from ftbench.errors import DataError
-from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View
+from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View, silent
 from ftbench.store import prepare
 
 
@@ -181,7 +181,7 @@ class Photographs:
 def test_photographs_saved_anew_in_another_split_are_found(tmp_path):
     rows = [(1, "train", None), (1, "test", 50), (2, "train", None), (3, "train", None), (3, "train", 60),
             (None, "train", None), (None, "test", 80), (4, "valid", None), (5, "test", None)]  # fmt: skip
-    catalogue = prepare(Photographs(tmp_path, rows), quiet, tmp_path / "cache")
+    catalogue = prepare(Photographs(tmp_path, rows), silent, tmp_path / "cache")
     near = leaks.near_duplicates(catalogue)
     assert (near.compared, near.blank) == (7, 2), "blank pictures say nothing"
     assert (near.images, near.pairs, near.checked, near.same) == (2, 1, 1, 1)
@@ -195,7 +195,7 @@ def test_photographs_saved_anew_in_another_split_are_found(tmp_path):
 
 def test_images_that_share_a_hash_are_counted_in_pairs_and_looked_at_once(tmp_path):
     rows = [(1, "train", None)] * 3 + [(1, "test", None)] * 2 + [(1, "valid", None), (2, "valid", None)]
-    near = leaks.near_duplicates(prepare(Photographs(tmp_path, rows), quiet, tmp_path / "cache"))
+    near = leaks.near_duplicates(prepare(Photographs(tmp_path, rows), silent, tmp_path / "cache"))
     assert (near.images, near.pairs) == (6, 3 * 2 + 3 * 1 + 2 * 1)
     assert (near.checked, near.same) == (1, 1)
 
@@ -243,13 +243,13 @@ def test_contamination_counts_queries_that_stand_in_a_relevant_item(tmp_path):
         (6, "item30", 1.0),  # no: no words
         (7, "item30", 0.0),  # not asked: nothing is relevant
     )]  # fmt: skip
-    found = leaks.contamination(prepare(Asked(texts, judged), quiet, tmp_path))
+    found = leaks.contamination(prepare(Asked(texts, judged), silent, tmp_path))
     assert (found.split, found.queries, found.verbatim, found.longer) == ("test", 7, 3, 2)
     assert found.examples == ("q0", "q3", "q4") and found.share == 3 / 7
 
 
 def test_contamination_of_a_catalogue_without_queries(tmp_path):
-    catalogue = prepare(Photographs(tmp_path, [(1, "train", None)]), quiet, tmp_path / "cache")
+    catalogue = prepare(Photographs(tmp_path, [(1, "train", None)]), silent, tmp_path / "cache")
     found = leaks.contamination(catalogue)
     assert found.queries == 0 and found.share == 0
     assert len(leaks.remarks(catalogue)) == 1, "only photographs are spoken of"

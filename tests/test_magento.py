@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftbench.errors import DataError
-from ftbench.items import normalize_query, split_of
+from ftbench.items import normalize_query, silent, split_of
 from ftbench.sources.magento import (
     MEDIA,
     REQUIRED,
@@ -26,10 +26,6 @@ COLUMNS = (
     "base_image additional_attributes configurable_variations additional_images"
 ).split()
 HIDDEN_FROM_SHOPPERS = "Not Visible Individually"
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def row(sku, **cells):
@@ -58,7 +54,7 @@ def write_export(folder, rows, images=(), columns=COLUMNS):
 
 def read(folder, **options):
     source = Magento(folder, **options)
-    return source, {item.item_id: item for item in source.items(quiet)}
+    return source, {item.item_id: item for item in source.items(silent)}
 
 
 def texts(item):
@@ -196,7 +192,7 @@ def test_missing_columns_and_paths_outside_are_reported_together(tmp_path):
     write_export(tmp_path, rows)
     write_csv(tmp_path / "second.csv", [row("D")], [c for c in COLUMNS if c not in ("name", "categories")])
     with pytest.raises(DataError) as caught:
-        list(Magento(tmp_path).items(quiet))
+        list(Magento(tmp_path).items(silent))
     message = str(caught.value)
     for part in ("4 problems", "products.csv, row 2, column base_image", "secret.jpg", "products.csv, row 4",
                  "win.jpg", "C:/x.jpg", "second.csv, row 1: missing columns name, categories"):  # fmt: skip
@@ -208,7 +204,7 @@ def test_a_link_out_of_the_media_folder_is_refused(tmp_path):
     write_export(tmp_path, [row("A", base_image="/out/secret.jpg")])
     (tmp_path / MEDIA[0] / "out").symlink_to(tmp_path)
     with pytest.raises(DataError, match="row 2"):
-        list(Magento(tmp_path).items(quiet))
+        list(Magento(tmp_path).items(silent))
 
 
 def test_unreadable_files_and_folders(tmp_path):
@@ -219,10 +215,10 @@ def test_unreadable_files_and_folders(tmp_path):
         Magento(tmp_path)
     (tmp_path / MEDIA[2]).mkdir(parents=True)
     with pytest.raises(DataError, match="not UTF-8"):
-        list(Magento(tmp_path).items(quiet))
+        list(Magento(tmp_path).items(silent))
     (tmp_path / "products.csv").write_text("")
     with pytest.raises(DataError, match="missing columns " + ", ".join(REQUIRED)):
-        list(Magento(tmp_path).items(quiet))
+        list(Magento(tmp_path).items(silent))
 
 
 def test_own_queries_keep_to_their_splits(tmp_path):

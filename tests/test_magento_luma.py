@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from ftbench.errors import DataError
-from ftbench.items import Item, View, normalize_query
+from ftbench.items import Item, View, normalize_query, silent
 from ftbench.sources import magento_luma
 from ftbench.sources.magento_items import words
 from ftbench.sources.magento_luma import JUDGED, VARIABLE, Luma, luma_folder
@@ -26,10 +26,6 @@ from ftbench.sources.magento_queries import (
     review_text,
 )
 from ftbench.sources.rows import SHARES
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def texts(item):
@@ -150,7 +146,7 @@ def luma_or_skip():
 @pytest.fixture(scope="module")
 def luma():
     source = Luma(luma_or_skip())
-    return source, tuple(source.items(quiet)), source.queries()
+    return source, tuple(source.items(silent)), source.queries()
 
 
 def test_luma_counts(luma):
@@ -271,7 +267,7 @@ def test_luma_attribute_queries_are_exact_and_not_too_many(luma):
 
 def test_luma_is_the_same_when_read_again(luma):
     again = Luma(luma_or_skip())
-    assert again.queries() == luma[2] and tuple(again.items(quiet)) == luma[1]
+    assert again.queries() == luma[2] and tuple(again.items(silent)) == luma[1]
     assert again.dropped == luma[0].dropped
 
 
@@ -282,7 +278,7 @@ def test_luma_of_another_commit_is_refused(tmp_path, monkeypatch):
         magento_luma, "manifest", lambda: {magento_luma._EXPORT.as_posix(): "0" * 64, "pub/x.jpg": "1" * 64}
     )
     with pytest.raises(DataError, match="(?s)products.csv is not the file of that commit.*x.jpg is missing.*git clone"):
-        list(Luma(tmp_path).items(quiet))
+        list(Luma(tmp_path).items(silent))
 
 
 def test_luma_folder_is_found_or_the_error_says_what_to_type(tmp_path, monkeypatch):

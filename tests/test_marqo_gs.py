@@ -12,7 +12,7 @@ from PIL import Image
 
 from ftbench.errors import DataError
 from ftbench.images import BrokenImage
-from ftbench.items import split_of, unit_hash
+from ftbench.items import silent, split_of, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.marqo_gs import (
     RELEVANT_FROM,
@@ -37,10 +37,6 @@ SCHEMA = pa.schema(
      ("score_linear", pa.int64()), ("score_reciprocal", pa.float64()), ("no_score", pa.int64()),
      ("query_id", pa.int64())]
 )  # fmt: skip
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def text_in(split, start):
@@ -167,7 +163,7 @@ def test_the_whole_way_and_tiers_that_nest(tmp_path):
     smaller = set()
     for tier in (5, 20, 60, None):
         source = MarqoGs(tier, tmp_path, "marqo-gs")
-        items = {item.item_id: item for item in source.items(quiet)}
+        items = {item.item_id: item for item in source.items(silent)}
         assert smaller < items.keys() and len(items) == (tier or 120)
         smaller = set(items)
         if tier == 5:
@@ -179,7 +175,7 @@ def test_the_whole_way_and_tiers_that_nest(tmp_path):
         assert {q.split for q in source.queries().queries if "zero" in q.text} == {"test"}
         for counts in source.rows.values():
             assert counts["read"] == counts["kept"] + counts["merged"] + counts["dropped"]
-    catalogue = prepare(source, quiet, tmp_path / "cache")
+    catalogue = prepare(source, silent, tmp_path / "cache")
     assert catalogue.manifest["counts"]["images"] == 120
     assert catalogue.manifest["counts"]["interactions"] == len(source.queries().interactions) > 0
 
@@ -187,8 +183,8 @@ def test_the_whole_way_and_tiers_that_nest(tmp_path):
 def test_shared_missing_and_broken_photographs(tmp_path):
     write(tmp_path, {"in_domain-0.parquet": IN_DOMAIN, "zero_shot-0.parquet": ZERO_SHOT})
     source = MarqoGs(None, tmp_path, "marqo-gs")
-    catalogue = prepare(source, quiet, tmp_path / "cache")
-    items = {item.item_id: item for item in source.items(quiet)}
+    catalogue = prepare(source, silent, tmp_path / "cache")
+    items = {item.item_id: item for item in source.items(silent)}
     assert items["900"].group == items["903"].group == "900"
     assert [len(items[i].views) for i in ("900", "902", "904", str(BIG))] == [2, 1, 1, 2]
     assert catalogue.manifest["dropped"]["product without an image"] == 1
@@ -199,10 +195,10 @@ def test_shared_missing_and_broken_photographs(tmp_path):
     banner = [row(1, TRAIN, 5000 + i, 1 + i, image=picture(7)) for i in range(21)]
     write(tmp_path / "banner", {"in_domain-0.parquet": banner, "zero_shot-0.parquet": ZERO_SHOT})
     source = MarqoGs(None, tmp_path / "banner", "marqo-gs")
-    assert {len(item.views) for item in source.items(quiet) if item.item_id >= "5"} == {1, 2}
+    assert {len(item.views) for item in source.items(silent) if item.item_id >= "5"} == {1, 2}
     assert source.dropped["image shared by more than 20 products"] == 21
     plain = MarqoGs(None, tmp_path, "marqo-gs", with_images=False)
-    assert {len(item.views) for item in plain.items(quiet)} == {1}
+    assert {len(item.views) for item in plain.items(silent)} == {1}
 
 
 def test_photographs_are_kept_or_scaled(tmp_path):
@@ -224,7 +220,7 @@ def test_photographs_are_kept_or_scaled(tmp_path):
 def test_an_empty_folder_of_parts_says_what_is_missing(tmp_path):
     write(tmp_path, {"novel_query-0.parquet": []})
     with pytest.raises(DataError, match="no files data/in_domain-N.parquet"):
-        list(MarqoGs(None, tmp_path, "marqo-gs").items(quiet))
+        list(MarqoGs(None, tmp_path, "marqo-gs").items(silent))
 
 
 CELL = st.one_of(

@@ -1,4 +1,4 @@
-"""The page: what it says is what the records say, whatever the records hold; and it is one quiet file."""
+"""The page: what it says is what the records say, whatever the records hold; and it is one silent file."""
 
 import json
 import re

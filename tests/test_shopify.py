@@ -12,7 +12,7 @@ from PIL import Image
 from standin import StandIn
 
 from ftbench.errors import DataError
-from ftbench.items import split_of
+from ftbench.items import silent, split_of
 from ftbench.sources.rows import SHARES, Tally
 from ftbench.sources.shopify import COLUMNS, Shopify, address_of, columns_of, parse_export, path_of, read_export
 from ftbench.store import prepare
@@ -36,10 +36,6 @@ NEW = (
     "Image alt text,Variant image URL,Gift card,SEO title,SEO description"
 )
 HEADERS = {"older": OLDER, "old": OLD, "new": NEW}
-
-
-def quiet(done, total):
-    """A progress report that nobody reads."""
 
 
 def write(path, rows, header=OLD):
@@ -67,7 +63,7 @@ def shop(folder, rows, photographs=(), **options):
 
 
 def read(source):
-    return {item.item_id: item for item in source.items(quiet)}
+    return {item.item_id: item for item in source.items(silent)}
 
 
 def texts(item):
@@ -292,7 +288,7 @@ def test_own_queries_and_prepared_data(tmp_path):
     found = source.queries()
     assert found.judgements and found.interactions and source.queries() == found
     assert source.rows["queries"]["read"] == 241 and source.dropped["query line that names an absent product"] == 1
-    catalogue = prepare(source, quiet, tmp_path / "cache")
+    catalogue = prepare(source, silent, tmp_path / "cache")
     assert len(catalogue.item_ids) == 12 and (catalogue.view_ids("image") >= 0).all()
 
 

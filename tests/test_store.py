@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Toy, quiet
+from conftest import Toy
 from PIL import Image
 
 from ftbench.catalogue import open_catalogue
 from ftbench.errors import DataError
-from ftbench.items import Interaction, Item, Queries, Query, View
+from ftbench.items import Interaction, Item, Queries, Query, View, silent
 from ftbench.store import prepare
 
 
 def test_round_trip(toy):
-    originals = list(Toy().items(quiet))
+    originals = list(Toy().items(silent))
     images, texts = toy.view_ids("image"), toy.view_ids("text")
     assert list(toy.item_ids) == [item.item_id for item in originals]
     for row, item in enumerate(originals):
@@ -33,14 +33,14 @@ def test_round_trip(toy):
 
 
 def test_same_source_same_fingerprint(toy, tmp_path):
-    again = prepare(Toy(), quiet, tmp_path)
+    again = prepare(Toy(), silent, tmp_path)
     assert again.fingerprint == toy.fingerprint
     one_more = Item("extra", "extra", "test", "lamp", (View("text", "title", "primary", "x"),))
-    assert prepare(Toy([one_more]), quiet, tmp_path).fingerprint != toy.fingerprint
+    assert prepare(Toy([one_more]), silent, tmp_path).fingerprint != toy.fingerprint
 
 
 def test_damage_is_seen(tmp_path):
-    folder = prepare(Toy(), quiet, tmp_path).folder
+    folder = prepare(Toy(), silent, tmp_path).folder
     data = bytearray((folder / "images.arrow").read_bytes())
     data[len(data) // 2] ^= 1
     (folder / "images.arrow").write_bytes(data)
@@ -63,9 +63,9 @@ def test_interruption_leaves_nothing_and_keeps_what_was_there(tmp_path, where):
         def queries(self):
             raise KeyboardInterrupt
 
-    before = prepare(Toy(), quiet, tmp_path)
+    before = prepare(Toy(), silent, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Interrupted(), quiet, tmp_path)
+        prepare(Interrupted(), silent, tmp_path)
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["toy"]
     assert open_catalogue("toy", tmp_path).fingerprint == before.fingerprint
 
@@ -76,14 +76,14 @@ def test_evidence_that_crosses_splits_is_refused(tmp_path):
             return Queries((Query("q", "x", "train"),), (), (Interaction("q", "item39"),))
 
     with pytest.raises(DataError, match="leaves the train split"):
-        prepare(Leaky(), quiet, tmp_path)
+        prepare(Leaky(), silent, tmp_path)
     assert open_catalogue("toy", tmp_path) is None
 
 
 def test_duplicate_item_is_refused(tmp_path):
     twice = Item("item03", "x", "test", "lamp", (View("text", "title", "primary", "x"),))
     with pytest.raises(DataError, match="'item03' occurs twice"):
-        prepare(Toy([twice]), quiet, tmp_path)
+        prepare(Toy([twice]), silent, tmp_path)
 
 
 def _bomb(path: Path) -> None:
@@ -104,7 +104,7 @@ def test_broken_images_are_counted_listed_and_masked(tmp_path):
     bad = [truncated, bomb, text, tmp_path / "absent.png"]
     views = tuple(View("image", f"v{i}", "auxiliary" if i else "primary", p) for i, p in enumerate([*bad, good]))
     catalogue = prepare(
-        Toy([Item("x", "x", "test", "lamp", (*views, View("text", "title", "primary", "x")))]), quiet, tmp_path
+        Toy([Item("x", "x", "test", "lamp", (*views, View("text", "title", "primary", "x")))]), silent, tmp_path
     )
     reasons = [broken["reason"] for broken in catalogue.manifest["broken"]]
     assert [reason.split(":")[0] for reason in reasons] == [
@@ -121,11 +121,11 @@ def test_broken_images_are_counted_listed_and_masked(tmp_path):
 def test_unwritable_cache_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="FTBENCH_CACHE"):
-        prepare(Toy(), quiet, tmp_path / "file")
+        prepare(Toy(), silent, tmp_path / "file")
 
 
 def test_newer_manifest_is_a_clear_error(tmp_path):
-    folder = prepare(Toy(), quiet, tmp_path).folder
+    folder = prepare(Toy(), silent, tmp_path).folder
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
     with pytest.raises(DataError, match="manifest schema 99"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ftbench.errors import FtbenchError
-from ftbench.items import SPLITS, normalize_query, split_of
+from ftbench.items import SPLITS, normalize_query, silent, split_of
 from ftbench.sources import studio, studio_words
 from ftbench.sources.studio import Studio, captioned_drawing, parse_name, vocabulary
 from ftbench.sources.studio_draw import draw
@@ -26,10 +26,6 @@ SHOWN = {
     "card": set(),
 }
 LONGEST = {"title": 10, "description": 20, "tags": 8, "query": 10}  # words; the tiny encoder reads 22
-
-
-def silent(done, total):
-    pass
 
 
 def digest(images):
@@ -85,7 +81,7 @@ def test_an_item_is_the_same_by_index_and_in_the_catalogue():
 def test_the_number_of_workers_changes_nothing():
     calls = []
     alone = list(Studio(90, 12, 40, workers=1).items(silent))
-    together = list(Studio(90, 12, 40, workers=2).items(lambda done, total: calls.append((done, total))))
+    together = list(Studio(90, 12, 40, workers=2).items(lambda done, total, *_: calls.append((done, total))))
     assert [i.item_id for i in alone] == [i.item_id for i in together]
     assert digest([p for i in alone for p in pictures(i)]) == digest([p for i in together for p in pictures(i)])
     assert calls[-1] == (142, 142)

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import Toy, quiet
+from conftest import Toy
 
 from ftbench.errors import FtbenchError
-from ftbench.items import Item, View
+from ftbench.items import Item, View, silent
 from ftbench.method import unit
 from ftbench.store import prepare
 from ftbench.task import Pair, load_task, parse_task, task_names, training_sets, trials
@@ -85,7 +85,7 @@ def test_a_planted_duplicate_of_the_probe_is_left_out_too(tmp_path, monkeypatch)
                  View("image", "back again", "auxiliary", back.copy(), probe=False),
                  View("text", "title", "primary", f"lamp {i}"))  # fmt: skip
         items.append(Item(f"twin{i}", f"twin{i}", "test", "lamp", views))
-    catalogue = prepare(Toy(items), quiet, tmp_path)
+    catalogue = prepare(Toy(items), silent, tmp_path)
     task = _only(load_task("cross_view", "toy"), "auxiliary_image", "item")
 
     def twins(trial):

@@ -7,11 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import quiet
 
 from ftbench.encoders import tiny
 from ftbench.encoders.base import encoder_of, pixel_batch, weights_sha256
 from ftbench.errors import FtbenchError, RunError
+from ftbench.items import silent
 from ftbench.method import Embedder, load_method, parse_settings
 from ftbench.task import load_task, training_sets
 from ftbench.trainer import Trainer, TrainerConfig, batches_of, schedule
@@ -33,7 +33,7 @@ def encoder():
 
 def trainer_of(encoder, board="equal-compute", seed=0, zero_shot=False, **settings):
     config = TrainerConfig(**({"budget": 900.0, "batch_size": 8} | settings))
-    return Trainer(encoder, config, board, seed, torch.device("cpu"), lambda title: quiet, zero_shot)
+    return Trainer(encoder, config, board, seed, torch.device("cpu"), lambda title: silent, zero_shot)
 
 
 def fitted(name, encoder, toy, track="supervised", **settings):
@@ -180,7 +180,7 @@ def test_inference_encodes_each_asset_once(encoder, toy):
     from ftbench.views import views_of
 
     method, trained = fitted("mean_pooling", encoder, toy, board="equal-steps", steps=1)
-    embedder = Embedder(trained, encoder, torch.device("cpu"), quiet)
+    embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
     views = views_of(toy, toy.rows("test"))
     once = method.embed(views, embedder)
     passes = dict(embedder.passes)
@@ -195,7 +195,7 @@ def test_fused_vector_is_the_mean_over_existing_views_by_a_loop(encoder, toy):
 
     method, trained = fitted("mean_pooling", encoder, toy, board="equal-steps", steps=1)
     views = views_of(toy, toy.rows("test"))
-    fused = method.embed(views, Embedder(trained, encoder, torch.device("cpu"), quiet))
+    fused = method.embed(views, Embedder(trained, encoder, torch.device("cpu"), silent))
     for row in range(len(views)):
         sides = []
         with torch.inference_mode():
@@ -218,7 +218,7 @@ def test_cached_forward_value_is_over_all_views(encoder, toy):
 
     train, _ = training_sets(load_task("query2item", "toy"), toy, "supervised")
     towers = Towers(encoder.build(0), encoder, torch.device("cpu"), Meter(1.0, 1.0))
-    towers.open(train, quiet)
+    towers.open(train, silent)
     method = load_method("factorized_transport_cached")
     method.share, method.sampled = method.config.primary_share, []
     with torch.no_grad():
@@ -273,7 +273,9 @@ def test_the_primary_share_follows_the_track(name, encoder, toy):
         train, valid = training_sets(load_task("query2item", "toy"), toy, track)
         method = load_method(name, {"primary_share": "0.3", "alignment_share": "0.6", "inference": "matched"})
         config = TrainerConfig(budget=600.0, batch_size=4)
-        method.fit(train, valid, Trainer(encoder, config, "equal-compute", 0, torch.device("cpu"), lambda title: quiet))
+        method.fit(
+            train, valid, Trainer(encoder, config, "equal-compute", 0, torch.device("cpu"), lambda title: silent)
+        )
         expected = getattr(method.config, key)
         assert float(method.shares[0][0, 0]) == 1.0, "item 0 has no auxiliary image"
         assert float(method.shares[0][1, 0]) == pytest.approx(expected)

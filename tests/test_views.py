@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import Toy, quiet
+from conftest import Toy
 
-from ftbench.items import Item, View
+from ftbench.items import Item, View, silent
 from ftbench.store import prepare
 from ftbench.views import auxiliary_probes, near_duplicates, view_weights, views_of
 
@@ -51,7 +51,7 @@ def test_views_that_may_not_probe_never_do(tmp_path):
     views = [View("image", "main", "primary", pixels), View("image", "card", "auxiliary", pixels + 1, probe=False),
              View("image", "back", "auxiliary", pixels + 2)]  # fmt: skip
     items = [Item(f"x{i}", f"x{i}", "test", "lamp", tuple(views)) for i in range(20)]
-    catalogue = prepare(Toy(items), quiet, tmp_path)
+    catalogue = prepare(Toy(items), silent, tmp_path)
     rows = np.arange(40, 60)
     probes = auxiliary_probes(views_of(catalogue, rows), [catalogue.item_ids[i] for i in rows])
     assert {catalogue.assets.image_names[i] for i in probes} == {"back"}

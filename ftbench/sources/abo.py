@@ -204,7 +204,7 @@ class Abo:
                     continue
                 waiting.remove(head.item_id)
                 done += 1
-                progress(done, len(plan.chosen))
+                progress(done, len(plan.chosen), "writing items")
                 group, language = plan.shared.group(head.item_id), localized(row.get("item_name"))[1]
                 yield Item(
                     item_id=head.item_id,

@@ -118,7 +118,7 @@ def index_archive(file: BinaryIO, name: str, tally: Tally, progress: Progress) -
             key = image_key(hashlib.sha256(data).hexdigest())
             found[path.removeprefix(_SMALL)] = Member(member.offset_data, member.size, key)
         if number % 1000 == 0:
-            progress(number, None)
+            progress(number, None, "reading the archive")
     return found
 
 

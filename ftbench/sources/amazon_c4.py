@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftbench.items import Item, Progress, Queries, SourceInfo, View
+from ftbench.items import Item, Progress, Queries, SourceInfo, View, silent
 from ftbench.sources.amazon_images import (
     Lists,
     gallery,
@@ -124,7 +124,7 @@ class AmazonC4:
 
     def queries(self) -> Queries:
         """The queries, all of the test split, with the product of each."""
-        return self._planned(lambda done, total: None).queries
+        return self._planned(silent).queries
 
     def _files(self, progress: Progress) -> Sequence[Path]:
         """The two raw files: those in the folder, else the hub's."""
@@ -161,7 +161,7 @@ class AmazonC4:
             if item_id not in plan.splits:
                 continue
             done += 1
-            progress(done, len(plan.splits))
+            progress(done, len(plan.splits), "writing items")
             item = Item(
                 item_id=item_id,
                 group=plan.shared.group(item_id),

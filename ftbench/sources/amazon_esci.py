@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftbench.errors import DataError
-from ftbench.items import Item, Progress, Queries, SourceInfo, View
+from ftbench.items import Item, Progress, Queries, SourceInfo, View, silent
 from ftbench.sources.amazon_images import (
     Lists,
     gallery,
@@ -257,7 +257,7 @@ class AmazonEsci:
 
     def queries(self) -> Queries:
         """The queries with graded judgements (valid, test) and Exact pairs (train) of the items."""
-        return self._planned(lambda done, total: None).queries
+        return self._planned(silent).queries
 
     def _planned(self, progress: Progress) -> "_Plan":
         """Everything but the items' texts and images, worked out once."""
@@ -333,7 +333,7 @@ class AmazonEsci:
         most = most_images(self.tier)
         found = parse_products(parquet_rows(plan.products, _TEXTS, Tally()), self.locale, plan.splits, Tally())
         for done, (item_id, row) in enumerate(found, start=1):
-            progress(done, len(plan.splits))
+            progress(done, len(plan.splits), "writing items")
             item = Item(
                 item_id=item_id,
                 group=plan.shared.group(item_id),

@@ -21,6 +21,7 @@ from ftbench.items import (
     Query,
     SourceInfo,
     normalize_query,
+    silent,
     split_of,
 )
 from ftbench.sources.amazon_images import most_images, with_photographs
@@ -255,7 +256,7 @@ class AmazonReviews:
         )  # fmt: skip
         self._plan: _Plan | None = None
         self._queries: Queries | None = None
-        self._progress: Progress = lambda done, total: None
+        self._progress: Progress = silent
         self._tallies = {"items": Tally(), "reviews": Tally()}
         self._images_lost: Counter = Counter()
 
@@ -323,7 +324,7 @@ class AmazonReviews:
             if isinstance(draft, str):
                 continue
             waiting.remove(draft.item_id)
-            progress(plan.count - len(waiting), plan.count)
+            progress(plan.count - len(waiting), plan.count, "writing items")
             item = Item(
                 item_id=draft.item_id,
                 group=plan.shared.group(draft.item_id),

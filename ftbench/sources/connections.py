@@ -7,6 +7,7 @@ the environment (`https_proxy`, `no_proxy`), certificates the system's (or `SSL_
 import base64
 import email.utils
 import random
+import re
 import socket
 import ssl
 import threading
@@ -86,7 +87,7 @@ def split_address(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
         host = (parts.hostname or "").encode("idna").decode("ascii")
-        if parts.scheme not in ("http", "https") or not host:
+        if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", host):
             raise Refused("not an address")
         place = f"[{host}]" if ":" in host else host
         place += f":{parts.port}" if parts.port else ""

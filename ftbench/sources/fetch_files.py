@@ -79,7 +79,7 @@ def download(
             while left:
                 done, left = wait(left, timeout=_TOLD_EVERY, return_when=FIRST_EXCEPTION)
                 sizes = [transfer.size for transfer in transfers]
-                progress(sum(t.done for t in transfers), None if None in sizes else sum(sizes))
+                progress(sum(t.done for t in transfers), None if None in sizes else sum(sizes), "downloading", "B")
                 if any(future.exception() for future in done):
                     break
         finally:

@@ -75,7 +75,7 @@ def fetch_images(
         index = _index(folder.resolve() / MANIFEST)
         file.truncate(index.refresh())
         known = {url: found for url, found in index.find(asked, folder) if not passing(found.status)}
-        progress(len(known), len(asked))
+        progress(len(known), len(asked), "fetching images")
         answered, new = bool(known), [url for url in asked if url not in known]
         with closing(_fetch_all(new, folder, (connections, patience))) as results:
             for fetched, size in results:
@@ -85,7 +85,7 @@ def fetch_images(
                 known[fetched.url] = fetched
                 answered |= not passing(fetched.status)
                 file.write(_line(fetched, size))
-                progress(len(known), len(asked))
+                progress(len(known), len(asked), "fetching images")
         file.flush()
         os.fsync(file.fileno())
     if not answered and len(asked) >= _DOWN:

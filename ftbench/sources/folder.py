@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from ftbench.errors import DataError, several
-from ftbench.items import Item, Progress, Queries, SourceInfo
+from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.folder_queries import has_queries, note, read_folder_queries
 from ftbench.sources.listings import DISCLOSURES, Listing, listing_items
 from ftbench.sources.rows import Tally, inside, safe_path
@@ -167,7 +167,7 @@ class Folder:
         if not has_queries(self.folder):
             return Queries()
         if self._splits is None:
-            for _ in self.items(lambda done, total: None):
+            for _ in self.items(silent):
                 pass
         found, tallies = read_folder_queries(self.folder, self._splits)
         self._tallies |= tallies

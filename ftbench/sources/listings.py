@@ -60,7 +60,7 @@ def listing_items(
         gallery = [key_of(image) for image in listing.images] if place else ()
         keys.extend(gallery)
         shared.add(listing.item_id, filter(None, gallery))
-        progress(count, None)
+        progress(count, None, "reading rows")
     shared.settle()
     start = 0
     for number, listing in enumerate(read(), start=1):
@@ -68,7 +68,7 @@ def listing_items(
         start += len(gallery)
         images = _images(listing, gallery, shared.placeholders, place, lost) if place else ()
         group = shared.group(listing.item_id)
-        progress(number, count)
+        progress(number, count, "writing items")
         yield Item(
             item_id=listing.item_id,
             group=group,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ftbench.errors import DataError, several
-from ftbench.items import Item, Progress, Queries, SourceInfo
+from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.magento_items import Product, build_items
 from ftbench.sources.rows import SHARES, Tally, read_queries, read_rows, strip_html
 
@@ -181,7 +181,7 @@ class Magento:
 
     def queries(self) -> Queries:
         """The queries of `queries.tsv`; none where that file is absent."""
-        items = tuple(self.items(lambda done, total: None))
+        items = tuple(self.items(silent))
         path = self.folder / "queries.tsv"
         if not path.is_file():
             return Queries()

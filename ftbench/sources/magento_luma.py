@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from ftbench.errors import DataError, several
-from ftbench.items import Item, Progress, Queries, SourceInfo
+from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.magento import image_path, read_export
 from ftbench.sources.magento_items import Product, build_items, leaf
 from ftbench.sources.magento_queries import Review, build_queries
@@ -234,7 +234,7 @@ class Luma:
 
     def queries(self) -> Queries:
         """Attribute and review queries with their evidence; the same on every call."""
-        items = tuple(self.items(lambda done, total: None))
+        items = tuple(self.items(silent))
         problems: list[str] = []
         tally = Tally()
         reviews = []

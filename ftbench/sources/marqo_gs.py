@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ftbench.errors import DataError
 from ftbench.images import BrokenImage, load_photograph
-from ftbench.items import Item, Progress, Queries, SourceInfo, View, unit_hash
+from ftbench.items import Item, Progress, Queries, SourceInfo, View, silent, unit_hash
 from ftbench.sources.judged import Evidence, place_items
 from ftbench.sources.rows import PLACEHOLDER, SharedImages, Tally, image_key
 from ftbench.sources.tables import clean_id, leave_out, parquet_rows, plain, reported
@@ -159,7 +159,7 @@ class MarqoGs:
             if item_id is None or item_id not in plan.splits:
                 continue
             done += 1
-            progress(done, len(plan.splits))
+            progress(done, len(plan.splits), "writing items")
             images = self._image(photograph_bytes(row), plan.shared, lost) if self.with_images else ()
             title = View("text", "title", "primary", plain(row["title"]))
             yield Item(item_id, plan.shared.group(item_id), plan.splits[item_id], "", (*images, title))
@@ -167,7 +167,7 @@ class MarqoGs:
 
     def queries(self) -> Queries:
         """The queries: pairs of the first ten positions (train), judgements by position (valid, test)."""
-        return self._planned(lambda done, total: None).queries
+        return self._planned(silent).queries
 
     def _rows(self, path: Path, tally: Tally) -> Iterator[dict]:
         return parquet_rows(path, _COLUMNS, tally, _BATCH)

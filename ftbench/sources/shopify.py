@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from ftbench.errors import DataError, several
-from ftbench.items import Item, Progress, Queries, SourceInfo
+from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.listings import DISCLOSURES, Listing, listing_items
 from ftbench.sources.rows import Tally, inside, read_queries, read_rows, safe_path
 from ftbench.sources.tables import plain
@@ -295,7 +295,7 @@ class Shopify:
         if self.own_queries is None:
             return Queries()
         if self._splits is None:
-            for _ in self.items(lambda done, total: None):
+            for _ in self.items(silent):
                 pass
         tally = Tally()
         found = read_queries(Path(self.own_queries), self._splits, tally)

@@ -195,7 +195,7 @@ def reported(rows: Iterable[dict], progress: Progress) -> Iterator[dict]:
     """The same rows; tells every thousandth one."""
     for number, row in enumerate(rows, start=1):
         if number % 1000 == 0:
-            progress(number, None)
+            progress(number, None, "reading rows")
         yield row
 
 

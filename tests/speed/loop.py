@@ -17,6 +17,7 @@ from figures import Figures
 from torch.nn import functional as F
 
 from ftbench.encoders.base import load_encoder
+from ftbench.items import silent
 from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.method import load_method
 from ftbench.sources import source_for
@@ -79,10 +80,6 @@ class WithBareSteps:
         return loss.detach()
 
 
-def quiet(done: int, total: int | None) -> None:
-    """A progress report that nobody reads."""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
@@ -90,11 +87,11 @@ def main() -> None:
     figures = Figures()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = prepare(source_for("studio@500"), quiet, Path(folder))
+        catalogue = prepare(source_for("studio@500"), silent, Path(folder))
         train, _ = training_sets(load_task("query2item", "studio@500"), catalogue, "supervised")
         encoder, config = load_encoder("tiny"), TrainerConfig(steps=steps + 1)
         program = WithBareSteps(encoder, config)
-        Trainer(encoder, config, "equal-steps", 0, torch.device("cpu"), lambda title: quiet).train(program, train)
+        Trainer(encoder, config, "equal-steps", 0, torch.device("cpu"), lambda title: silent).train(program, train)
     own, bare = np.array(program.own), np.array(program.bare[: len(program.own)])
     figures.say(f"trainer {1000 * np.median(own):.1f} ms per step, bare loop {1000 * np.median(bare):.1f} ms (medians)")
     figures.least("training loop: throughput / bare loop", float(np.median(bare / own)), LEAST)

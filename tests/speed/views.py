@@ -93,9 +93,7 @@ def measure(name: str, data: TrainingSet, encoder: Encoder, steps: int) -> tuple
     """Seconds per step with many and with few views."""
     program = Alternating(name)
     config = TrainerConfig(steps=steps + 3, queries_per_item=QUERIES)
-    Trainer(encoder, config, "equal-steps", 0, torch.device("cpu"), lambda title: lambda done, total: None).train(
-        program, data
-    )
+    Trainer(encoder, config, "equal-steps", 0, torch.device("cpu"), lambda title: lambda *_: None).train(program, data)
     return program.seconds()
 
 
