@@ -69,6 +69,16 @@ def open_catalogue(name: str, cache: Path | None = None, verify: bool = False) -
     return Catalogue(folder, manifest)
 
 
+def own_names(cache: Path | None = None) -> list[str]:
+    """Names of the catalogues that people imported here, sorted."""
+    names = []
+    for path in ((cache or cache_folder()) / "data").glob("*/manifest.json"):
+        with suppress(OSError, ValueError):
+            if json.loads(path.read_text(encoding="utf-8"))["info"].get("private"):
+                names.append(path.parent.name)
+    return sorted(names)
+
+
 def note_hashed(folder: Path, files: Iterable[str]) -> None:
     """Note the times of change of files whose SHA-256 was just found right: opening need not hash them again."""
     times = {file: (folder / file).stat().st_mtime_ns for file in files}

@@ -22,6 +22,10 @@ app.add_typer(data_app, name="data")
 
 _INTERRUPTED = 130  # what typer ends with after Ctrl-C: 128 and the signal's number, as shells have it
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
+RunResults = Annotated[
+    Path | None,
+    typer.Option("--results", help="Folder of records. Default: results; private-results for imported data."),
+]
 Source = Annotated[Path | None, typer.Option("--source", help="Folder of the raw data, where a data set needs one.")]
 Data = Annotated[str, typer.Argument(help="A data set: see `ftbench list data`.", metavar="DATA")]
 
@@ -55,7 +59,7 @@ def run(
         list[str], typer.Option("--task", "-t", help="query2item, cross_view, or a path to a .toml file. Repeatable.")
     ],
     data: Annotated[
-        list[str], typer.Option("--data", "-d", help="Data set: studio, studio@N, magento-luma. Repeatable.")
+        list[str], typer.Option("--data", "-d", help="Data set, as `ftbench list data` names it. Repeatable.")
     ] = ["studio"],
     encoder: Annotated[
         str | None,
@@ -74,7 +78,7 @@ def run(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="valid, to choose settings by, or test.")] = "test",
     board: Annotated[str, typer.Option("--board", help="equal-compute or equal-steps.")] = "equal-compute",
-    results: Results = Path("results"),
+    results: RunResults = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
     depth: Annotated[int, typer.Option("--depth", help="Ranks kept per query in the run file.", min=10)] = 10,
     source: Source = None,
@@ -105,7 +109,7 @@ def run(
     if wrong:
         raise FtbenchError("\n".join(wrong))
     with console.progress_bars() as progress:
-        session = runner.Session(results, progress, source, force)
+        session = runner.Session(results, progress, source, force, lambda line: print(line, file=sys.stderr))
         outcomes, failures = [], []
         for number, request in enumerate(requests, start=1):
             label = f"{request.method} · {request.task} · {request.data} · seed {request.seed}"
@@ -159,6 +163,8 @@ def _closing_table(outcomes: list) -> None:
         print(f"Record: {paths[0]}")
     elif paths:
         print(f"Records: {paths[0].parents[2] / 'DATA' / 'TASK' / 'METHOD-RECORD.json'}")
+    if any("private-results" in path.parts for path in paths):
+        print("The page of them: ftbench report --results private-results --site private-site")
     if any(outcome.skipped and outcome.record for outcome in outcomes):
         print("* finished before and found by its id; --force runs it again.")
     for note in dict.fromkeys(notes):
@@ -199,7 +205,13 @@ def describe(name: Annotated[str, typer.Argument(help="A method, task, data set 
 @data_app.command("prepare")
 def data_prepare(
     name: Data,
-    category: Annotated[str | None, typer.Option("--category", help="Of amazon-reviews: All_Beauty, …")] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            "--category",
+            help="Of amazon-reviews, as All_Beauty; of amazon-c4 and amazon-esci: whose photographs, or `all`.",
+        ),
+    ] = None,
     tier: Annotated[str | None, typer.Option("--tier", help="10k, 100k or 1M items; each holds the smaller.")] = None,
     source: Source = None,
 ) -> None:
@@ -211,16 +223,50 @@ def data_prepare(
     """
     from ftbench import console, inventory
     from ftbench.catalogue import downloads_folder
-    from ftbench.sources import compose_name, source_for
+    from ftbench.sources import compose_name, source_for, terms
     from ftbench.store import prepare
 
     name = compose_name(name, category, tier)
     made = source_for(name, source, downloads_folder())
     if not name.startswith("studio"):
-        print(f"{made.info.title}. Licence and terms: {made.info.licence}", file=sys.stderr)
+        print(terms(made.info), file=sys.stderr)
     with console.progress_bars() as progress:
         catalogue = prepare(made, progress(f"Preparing {name}"))
     print(inventory.data_summary(catalogue))
+
+
+@data_app.command("import")
+def data_import(
+    form: Annotated[str, typer.Argument(help="shopify, magento or folder.", metavar="FORMAT")],
+    path: Annotated[Path, typer.Argument(help="The export: a CSV file, or a folder.", metavar="PATH")],
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="Folder of the photographs; `download` (shopify); their address (magento)."),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", help="TSV with the header query, item_id and, if known, gain.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: after the file.")] = None,
+) -> None:
+    """Make a data set of a shop's own catalogue: every task and method then runs on it.
+
+    Stays on this machine; runs on it are recorded in private-results. Without queries, some are made from attributes
+    and tags. Example:
+
+    ftbench data import shopify products_export.csv --images download --name my-shop
+    """
+    from ftbench import console, inventory
+    from ftbench.catalogue import downloads_folder
+    from ftbench.sources.imports import Import, import_source, own_name
+    from ftbench.store import prepare
+
+    asked = Import(form, path, own_name(name, path), images, queries)
+    source = import_source(asked, downloads_folder())
+    with console.progress_bars() as progress:
+        catalogue = prepare(source, progress(f"Importing {asked.name}"))
+    print(inventory.data_summary(catalogue))
+    task = "query2item" if catalogue.queries("test") else "cross_view"
+    print(f"\nNext: ftbench run --method default --task {task} --data {asked.name}")
 
 
 @data_app.command("verify")

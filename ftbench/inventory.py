@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ftbench import leaks
-from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
+from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue, own_names
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
 from ftbench.sources import DATA, check_name, source_for
@@ -28,7 +28,7 @@ def _first_line(thing: object) -> str:
 def listing(what: str) -> list[tuple[str, str]]:
     """(name, one line) for each method, task, data set or encoder."""
     if what == "data":
-        return list(DATA.items())
+        return [*DATA.items(), *((name, "your own: imported here, kept out of results/") for name in own_names())]
     if what == "encoders":
         from ftbench.encoders.base import ENCODERS
 
@@ -66,14 +66,11 @@ def description(name: str) -> str:
                  f"Gallery: {'all items' if task.gallery == 'all' else 'test items'} (a data set may differ); an item "
                  f"counts as relevant from gain {task.relevant_from:g}."]  # fmt: skip
         return "\n".join(lines + [f"  {pair.title}  ({pair.name})" for pair in task.pairs])
-    if name.partition("@")[0] in DATA:
-        if name.startswith("studio"):
-            source_for(name)  # says what is wrong with a size
+    if name.partition("@")[0] in DATA or name in own_names():
+        check_name(name, own_names())  # says what is wrong with a size or a tier
         found = open_catalogue(name)
         if found is None:
-            folder = " --source FOLDER" if name.startswith("magento") else ""
-            line = DATA[name.partition("@")[0]]
-            return f"{name}: {line}\nNot prepared here yet: ftbench data prepare {name}{folder}"
+            return f"{name}: {DATA[name.partition('@')[0]]}\nNot prepared here yet: ftbench data prepare {name}"
         return data_summary(found)
     if name in ENCODERS or "/" in name:
         return f"Encoder {name}: {ENCODERS.get(name) or ENCODERS['MODEL/PRETRAINED']}"
@@ -114,7 +111,7 @@ def prepared(name: str, verify: bool = False) -> Catalogue:
     """A catalogue that is prepared here; `verify` hashes all its files again. Raises FtbenchError for any other."""
     catalogue = open_catalogue(name, verify=verify)
     if catalogue is None:
-        check_name(name)
+        check_name(name, own_names())
         raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
     return catalogue
 

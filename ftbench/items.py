@@ -93,6 +93,7 @@ class SourceInfo:
     description: str
     photographs: bool  # whether near-duplicate perceptual hashes are meaningful
     disclosures: tuple[str, ...] = ()
+    private: bool = False  # a person's own data: records of it are kept apart from the committed ones
 
 
 class Progress(Protocol):

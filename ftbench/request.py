@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from ftbench import metrics
+from ftbench.catalogue import own_names
 from ftbench.errors import RunError, unknown
 from ftbench.items import SPLITS
 from ftbench.method import Method, load_method, parse_settings
@@ -24,7 +25,11 @@ DEFAULT_METHODS = (
     "oracle",
 )
 DEFAULT_TASKS = ("query2item", "cross_view")
-DEFAULT_ENCODERS = {"studio": "tiny", "magento-luma": "lite"}
+
+
+def default_encoder(data: str) -> str:
+    """The encoder that suits a data set: the one for drawings, or the one for photographs."""
+    return "tiny" if data.startswith("studio") else "lite"
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Named:
 
 def check(request: Request) -> Named:
     """Check a request's names and settings, without opening data or encoders. Raises FtbenchError."""
-    check_name(request.data)
+    check_name(request.data, own_names())
     task = load_task(request.task, request.data)
     if request.split not in SPLITS[1:]:
         raise unknown("split", request.split, SPLITS[1:])

@@ -17,22 +17,29 @@ from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import Progress
 from ftbench.method import Embedder, Method
-from ftbench.request import DEFAULT_ENCODERS, Request, check, device_of
+from ftbench.request import Request, check, default_encoder, device_of
 from ftbench.runfile import Run
-from ftbench.sources import source_for
+from ftbench.sources import source_for, terms
 from ftbench.store import prepare
 from ftbench.task import Task, Trial, training_sets, trials
 from ftbench.trainer import Trained, Trainer, TrainerConfig
 
+RESULTS, PRIVATE_RESULTS = Path("results"), Path("private-results")
+
 
 @dataclass
 class Session:
-    """What several runs of one command share: catalogues, encoders, and where progress is shown."""
+    """What several runs of one command share: catalogues, encoders, and where progress is shown.
 
-    results: Path
+    results: the folder of records; None: RESULTS, and PRIVATE_RESULTS for catalogues that a person imported.
+    tell: shows a line to the person.
+    """
+
+    results: Path | None
     progress: Callable[[str], Progress]
     source: Path | None = None
     force: bool = False
+    tell: Callable[[str], None] = lambda line: None
     _catalogues: dict[str, Catalogue] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
 
@@ -44,11 +51,15 @@ class Session:
             if found is not None and source is not None and found.info.version != source.info.version:
                 found = None
             if found is None:
-                found = prepare(
-                    source or source_for(name, self.source, downloads_folder()), self.progress(f"Preparing {name}")
-                )
+                source = source or source_for(name, self.source, downloads_folder())
+                self.tell(terms(source.info))
+                found = prepare(source, self.progress(f"Preparing {name}"))
             self._catalogues[name] = found
         return self._catalogues[name]
+
+    def folder(self, catalogue: Catalogue) -> Path:
+        """Where records of a data set go."""
+        return self.results or (PRIVATE_RESULTS if catalogue.info.private else RESULTS)
 
     def encoder(self, name: str) -> Encoder:
         if name not in self._encoders:
@@ -100,7 +111,7 @@ def plan(request: Request, session: Session) -> _Plan:
         )
     encoder = None
     if method.trained:
-        encoder = session.encoder(request.encoder or DEFAULT_ENCODERS.get(request.data.partition("@")[0].removesuffix("-confirm"), "tiny"))  # noqa: E501  # fmt: skip
+        encoder = session.encoder(request.encoder or default_encoder(request.data))
         if encoder.locked:
             config = replace(config, budget=0.0)
     if not method.seeded or (track == "zero-shot" and method.trained and not encoder.locked):
@@ -111,26 +122,27 @@ def plan(request: Request, session: Session) -> _Plan:
 
 def run(request: Request, session: Session) -> Outcome:
     """Make one run and write its record and run file; a finished run of the same id is found, not made again."""
-    record.check_writable(session.results)
     planned = plan(request, session)
+    folder = session.folder(planned.catalogue)
+    record.check_writable(folder)
     if not planned.trials:
         have = " and ".join(planned.method.modalities)
         return Outcome(request, None, None, f"it works on {have} alone, and no part of {request.task} is open to that")  # noqa: E501  # fmt: skip
     with _threads(planned.config.threads):
         draft = _draft(planned)
-        found = record.find(session.results, record.record_id(record.key(draft)))
+        found = record.find(folder, record.record_id(record.key(draft)))
         deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
         if deep_enough and not session.force:
             return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
         try:
             ranked, measured = _measure(planned, session)
         except Exception as problem:
-            path = record.write(session.results, draft | _failed(planned, problem), {})
+            path = record.write(folder, draft | _failed(planned, problem), {})
             if isinstance(problem, FtbenchError):
                 raise
             raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
         judgements = {trial.pair: trial.gains for trial in planned.trials}
-        path = record.write(session.results, draft | measured, ranked.rankings, judgements, ranked.slices)
+        path = record.write(folder, draft | measured, ranked.rankings, judgements, ranked.slices)
     return Outcome(planned.request, record.read(path), path)
 
 

@@ -16,12 +16,14 @@ import numpy as np
 from ftbench.catalogue import Catalogue
 from ftbench.errors import RunError, several, unknown
 from ftbench.items import SPLITS
+from ftbench.sources import DATA
 from ftbench.trainer import TrainingSet
 from ftbench.views import Views, auxiliary_probes, near_duplicates, text_probes, views_of
 
 KINDS = ("query2item", "cross_view")
 TRACKS = ("zero-shot", "aligned", "supervised", "weak")
 PROBES = ("title", "description", "primary_image", "auxiliary_image")
+OWN_DATA = "own"  # the section [data.own] of a task is that of catalogues people imported
 GALLERIES = ("title", "primary_image", "images", "item")
 
 
@@ -88,7 +90,8 @@ def parse_task(text: str, name: str, data: str) -> Task:
     except tomllib.TOMLDecodeError as problem:
         raise RunError(f"task {name}: not valid TOML: {problem}") from None
     special = raw.pop("data", {})
-    raw |= special.get(data.partition("@")[0], {})
+    family = data.partition("@")[0]
+    raw |= special.get(family if family in DATA else OWN_DATA, {})
     pairs = raw.pop("pairs", [])
     types = {"name": str, "title": str, "summary": str, "kind": str, "track": str, "headline": str, "measures": list,
              "relevant_from": (int, float), "gallery": str}  # fmt: skip

@@ -108,7 +108,9 @@ def test_each_header_in_the_wild(tmp_path, header):
         "tags": "Shirts, cotton, summer, Acme",
     }
     assert tee.category == "Shirts" and items["hat"].category == ("Hats" if header != "older" else "")
-    assert tee.attributes == {"color": "Red|Blue", "size": "M", "vendor": "Acme"}
+    assert tee.attributes == {
+        "color": "Red|Blue", "size": "M", "vendor": "Acme", "tags": "Shirts|cotton|summer|Cotton|Acme",
+    }  # fmt: skip
     assert source.rows["products"] == {"read": 6, "kept": 2, "merged": 4, "dropped": 0} and source.dropped == {}
 
 

@@ -112,7 +112,7 @@ def test_gallery_kinds(toy):
 
 
 def test_query_trial(toy):
-    trial = trials(load_task("query2item", "toy"), toy)[0]
+    trial = trials(load_task("query2item", "studio"), toy)[0]
     assert len(trial.query_ids) == 16 and len(trial.item_ids) == 16
     assert trial.gains["q25"] == {"item25": 3.0}
     assert trial.probes.assets.texts[trial.probes.texts[0, 0]] == "lamp for room 24"

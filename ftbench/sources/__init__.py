@@ -1,25 +1,28 @@
 """Data families: each turns one kind of raw data into items and queries. Must not know stores, methods or tasks."""
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ftbench.errors import DataError, unknown
-from ftbench.items import Source
+from ftbench.items import Progress, Source, SourceInfo
 
-# family: what it is. A name may go on after "@": studio@N, amazon-reviews@CATEGORY[-TIER], and FAMILY@TIER elsewhere.
+# family: what it is. A name may go on after "@": studio@N, amazon-reviews@CATEGORY[-TIER], FAMILY[@TIER].
 DATA = {
     "studio": "drawn catalogue, in the package: 4,000 train, 500 valid, 2,000 test items (studio@N: N items in all)",
     "studio-confirm": "the same generator with a reserved seed: scored once, to confirm the committed board",
     "magento-luma": "a real store's catalogue with photographs (Magento 2 sample data)",
     "amazon-reviews": "Amazon Reviews 2023, one category (amazon-reviews@All_Beauty-10k): reviews search items",
-    "amazon-c4": "Amazon-C4: complex queries, one product each; evaluation only (amazon-c4@100k)",
+    "amazon-c4": "Amazon-C4: complex queries, one product each; evaluation only (amazon-c4@all-100k: with photographs)",
     "amazon-esci": "Amazon shopping queries with graded judgements (amazon-esci@100k)",
     "abo": "Amazon Berkeley Objects: 147,702 listings with images under CC BY 4.0; cross-view only (abo@10k)",
     "marqo-gs": "Marqo GS-10M: one image per product, ranks as labels; a single-image control (marqo-gs@10k)",
-    "magento": "your own shop's Magento 2 export: ftbench data prepare magento --source FOLDER",
 }
 _TIERS = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}  # items; each holds the smaller ones (DATASETS.md)
 _OWN_SUFFIX = ("studio", "studio-confirm")  # these read what follows "@" themselves
+_ALL = "all"  # every category
+# Families that a category may follow; of the last two it says whose lists of photographs are joined.
+_BY_CATEGORY = ("amazon-reviews", "amazon-c4", "amazon-esci")
 
 
 def compose_name(family: str, category: str | None = None, tier: str | None = None) -> str:
@@ -39,16 +42,32 @@ def _scope(name: str) -> tuple[str, str | None, int | None]:
     category, _, tier = scope.rpartition("-")
     if tier not in _TIERS:
         category, tier = scope, ""
-    if category and family != "amazon-reviews":
+    if category and family not in _BY_CATEGORY:
         raise unknown("tier", category, _TIERS, f"After {family}@ stands a tier: {family}@10k")
+    if category:
+        _categories(category, family)
     return family, category or None, _TIERS.get(tier)
 
 
-def check_name(name: str) -> None:
-    """Raise FtbenchError with near matches for a data set's name that does not exist."""
+def _categories(category: str, family: str) -> tuple[str, ...]:
+    """The categories of Amazon Reviews 2023 that a name means. Raises FtbenchError for one that does not exist."""
+    from ftbench.sources.amazon_reviews import CATEGORIES
+
+    if category == _ALL and family != "amazon-reviews":
+        return tuple(CATEGORIES)
+    if category not in CATEGORIES:
+        also = "" if family == "amazon-reviews" else f", or {_ALL}"
+        raise unknown("category", category, CATEGORIES, f"As Amazon Reviews 2023 writes it, such as All_Beauty{also}.")
+    return (category,)
+
+
+def check_name(name: str, own: Sequence[str] = ()) -> None:
+    """Raise FtbenchError with near matches for a data set's name that does not exist. own: names that a person gave."""
     base = re.sub(r"@.*$", "", name)
-    if base not in DATA or ("@" in name and base.startswith("magento")):
-        raise unknown("data set", name, DATA, "See: ftbench list data")
+    if name in own:
+        return
+    if base not in DATA or ("@" in name and base == "magento-luma"):
+        raise unknown("data set", name, [*DATA, *own], "See: ftbench list data")
     if base in _OWN_SUFFIX:
         from ftbench.sources.studio import parse_name
 
@@ -69,46 +88,51 @@ def source_for(name: str, folder: Path | None = None, downloads: Path | None = N
         from ftbench.sources.studio import parse_name
 
         return parse_name(name)
-    if base == "magento":
-        from ftbench.sources.magento import Magento
-
-        if folder is None:
-            raise DataError(
-                "magento reads a folder with your export's CSV files, pub/media/catalog/product beside them, and maybe "
-                "queries.tsv. Name it: ftbench data prepare magento --source FOLDER"
-            )
-        return Magento(folder)
     if base == "magento-luma":
         from ftbench.sources.magento_luma import Luma
 
-        return Luma(folder)
-    return _public(name, Path(folder or downloads or Path("downloads")) / base)
+        return Luma(folder, downloads and downloads / base)
+    return _public(name, Path(folder or downloads or Path("downloads")))
 
 
-def _public(name: str, folder: Path) -> Source:
-    """A source of public data, which is downloaded into `folder`."""
+def _public(name: str, downloads: Path) -> Source:
+    """A source of public data, which is downloaded into its family's folder below `downloads`."""
     family, category, tier = _scope(name)
-    if family == "amazon-reviews" and not category:
-        raise DataError(
-            "amazon-reviews is prepared one category at a time. Type: "
-            "ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
-        )
-    if family == "amazon-reviews":
-        from ftbench.sources.amazon_reviews import AmazonReviews
+    folder = downloads / family
+    if family == "abo":
+        from ftbench.sources.abo import Abo
 
-        return AmazonReviews(category, tier, folder, name)
-    if family == "amazon-c4":
-        from ftbench.sources.amazon_c4 import AmazonC4
-
-        return AmazonC4(tier, folder, name)
-    if family == "amazon-esci":
-        from ftbench.sources.amazon_esci import AmazonEsci
-
-        return AmazonEsci(tier, folder, name)
+        return Abo(tier, folder, name)
     if family == "marqo-gs":
         from ftbench.sources.marqo_gs import MarqoGs
 
         return MarqoGs(tier, folder, name)
-    from ftbench.sources.abo import Abo
+    from ftbench.sources.amazon_reviews import AmazonReviews, image_lists
 
-    return Abo(tier, folder, name)
+    if family == "amazon-reviews":
+        if not category:
+            raise DataError(
+                "amazon-reviews is prepared one category at a time. Type: "
+                "ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
+            )
+        return AmazonReviews(category, tier, folder, name)
+    lists = None
+    if category:
+        reviews, categories = downloads / "amazon-reviews", _categories(category, family)
+
+        def lists(wanted: Collection[str], progress: Progress) -> Mapping[str, Sequence[str]]:
+            return image_lists(reviews, categories, wanted, progress)
+
+    if family == "amazon-c4":
+        from ftbench.sources.amazon_c4 import AmazonC4
+
+        return AmazonC4(tier, folder, name, images=lists)
+    from ftbench.sources.amazon_esci import AmazonEsci, ImageLists
+
+    return AmazonEsci(tier, folder, name, images=ImageLists(reviews=lists))
+
+
+def terms(info: SourceInfo) -> str:
+    """What is said before anything of a data set is fetched."""
+    shown = "" if info.redistributable else " Its texts and pictures are never written into results or pages: ids only."
+    return f"{info.title}. Licence and terms: {info.licence}.{shown}"

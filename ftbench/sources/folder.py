@@ -118,6 +118,7 @@ class Folder:
             redistributable=False,
             description=f"Products read from {PRODUCTS} and the photographs beside it.",
             photographs=True,
+            private=True,
             disclosures=DISCLOSURES,
         )
         if not (self.folder / PRODUCTS).is_file():

@@ -75,7 +75,7 @@ def listing_items(
             split=split_of("item", group, SHARES),
             category=listing.category,
             views=(*images, *_texts(listing)),
-            attributes=listing.attributes,
+            attributes={**listing.attributes, "tags": "|".join(listing.tags)} if listing.tags else listing.attributes,
         )
 
 

@@ -6,13 +6,15 @@ a product nobody can see and no parent names is dropped. Image paths are relativ
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from ftbench.errors import DataError, several
 from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.magento_items import Product, build_items
-from ftbench.sources.rows import SHARES, Tally, read_queries, read_rows, strip_html
+from ftbench.sources.rows import SHARES, Tally, inside, read_queries, read_rows, strip_html
 
 REQUIRED = ("sku", "product_type", "name", "description", "categories", "base_image")
 MEDIA = ("pub/media/catalog/product", "media/catalog/product", "catalog/product")  # beside an export, first that exists
@@ -51,8 +53,8 @@ def image_path(text: str) -> str | None:
     return None if impossible else "/".join(parts)
 
 
-def read_export(files: Iterable[Path], media: Path, tally: Tally) -> list[Product]:
-    """The products of Magento 2 export files, children merged, in file order.
+def read_export(files: Iterable[Path], media: Path | None, tally: Tally) -> list[Product]:
+    """The products of Magento 2 export files, children merged, in file order. media: None where it is not on disk.
 
     Raises DataError naming every missing column and every image path outside `media`, with row numbers.
     """
@@ -89,7 +91,7 @@ def _odd(row: dict, sku: str, view: str, default: set[str], rows: dict[str, dict
     return None
 
 
-def _gallery(row: dict, media: Path, place: str, problems: list[str]) -> list[str]:
+def _gallery(row: dict, media: Path | None, place: str, problems: list[str]) -> list[str]:
     """Image paths of one row, the base image first, without repeats."""
     paths: dict[str, None] = {}
     for column in ("base_image", "additional_images"):
@@ -97,7 +99,7 @@ def _gallery(row: dict, media: Path, place: str, problems: list[str]) -> list[st
             if not text.strip() or text.strip() == "no_selection":
                 continue
             path = image_path(text)
-            if path is None or not (media / path).resolve().is_relative_to(media.resolve()):
+            if path is None or (media is not None and not inside(media, path)):
                 problems.append(f"{place}, column {column}: {text.strip()!r} is no path inside the media folder")
             else:
                 paths[path] = None
@@ -141,52 +143,105 @@ def _merge(rows: dict[str, dict], images: dict[str, list[str]], tally: Tally) ->
         )
 
 
-class Magento:
-    """A shop owner's Magento 2 export: a folder with export CSVs, `pub/media/catalog/product`, and maybe `queries.tsv`.
+@dataclass(frozen=True)
+class Photographs:
+    """Where an export's photographs are. folder: with the paths of the export below it; or address: of such a folder on
+    the web, and download: the folder that they are fetched into. None of them: in a media folder beside the export."""
 
-    hidden: attribute keys kept out of the tags (those that queries are judged by). `dropped` counts what was left
-    out by reason, `rows` what became of the product rows and the query lines.
+    folder: Path | None = None
+    address: str | None = None
+    download: Path | None = None
+
+
+class Magento:
+    """A shop owner's Magento 2 export: a CSV file, or a folder with several.
+
+    queries: the owner's own `query, item_id[, gain]` as TSV (item ids are skus), `queries.tsv` beside the export where
+    None. `dropped` counts what was left out by reason, `rows` what became of the product rows and the query lines.
     """
 
-    def __init__(self, folder: Path, name: str = "magento", version: str = "magento-v1", hidden: tuple[str, ...] = ()):
-        self.folder, self._hidden = Path(folder), tuple(hidden)
+    def __init__(
+        self,
+        export: Path,
+        name: str = "magento",
+        photographs: Photographs = Photographs(),  # noqa: B008 (frozen)
+        queries: Path | None = None,
+        hidden: tuple[str, ...] = (),
+    ):
+        self.export, self._hidden, self.photographs = Path(export), tuple(hidden), photographs
         self.dropped: dict[str, int] = {}
         self.rows: dict[str, dict[str, int]] = {}
         self.info = SourceInfo(
             name=name,
-            version=version,
+            version="magento-v1",
             title=f"Magento 2 catalogue export ({name})",
             licence="the shop owner's",
             redistributable=False,
-            description="Products of a Magento 2 shop, read from its catalogue export and its media folder.",
+            description="Products of a Magento 2 shop, read from its catalogue export and its photographs.",
             photographs=True,
             disclosures=("At most 8 images per item.", "Images shared by more than 20 products are left out."),
+            private=True,
         )
         self._items: tuple[Item, ...] | None = None
-        self.files = sorted(self.folder.glob("*.csv"))
+        folder = self.export if self.export.is_dir() else self.export.parent
+        self.files = sorted(folder.glob("*.csv")) if self.export.is_dir() else [self.export]
         if not self.files:
-            raise DataError(f"no export found: {folder} holds no .csv file. Give the folder that has one: --source DIR")
-        self.media = next((self.folder / m for m in MEDIA if (self.folder / m).is_dir()), None)
-        if self.media is None:
-            raise DataError(f"no media folder found: {folder} holds none of {', '.join(MEDIA)}. Copy the shop's there.")
+            raise DataError(f"no export found: {export} holds no .csv file. Give the export itself, or its folder.")
+        if not self.export.exists():
+            raise DataError(f"{export} does not exist. Give the CSV file that Magento exported, or its folder.")
+        self.media = photographs.folder or next((folder / m for m in MEDIA if (folder / m).is_dir()), None)
+        if photographs.address is None and (self.media is None or not self.media.is_dir()):
+            raise DataError(
+                f"no media folder found: {self.media or folder} {'is none' if self.media else 'holds none of '}"
+                f"{'' if self.media else ', '.join(MEDIA)}. Copy the shop's there, or give it: --images DIR; or fetch "
+                "the photographs from the shop: --images https://SHOP/media/catalog/product"
+            )
+        self._own_queries = queries or folder / "queries.tsv"
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether the owner gave any."""
+        return self._own_queries.is_file()
 
     def items(self, progress: Progress) -> Iterator[Item]:
         """The items in file order. Raises DataError for exports that cannot be used."""
         if self._items is None:
             tally = Tally()
-            products = read_export(self.files, self.media, tally)
-            self._items = tuple(build_items(products, self.media, self._hidden, SHARES, tally.reasons, progress))
+            place = self.media.joinpath if self.photographs.address is None else None
+            products = read_export(self.files, self.media if place else None, tally)
+            if place is None:
+                products, place = self._fetched(products, tally, progress)
+            self._items = tuple(build_items(products, place, self._hidden, SHARES, tally.reasons, progress))
             self.dropped, self.rows = dict(tally.reasons), {"products": tally.counts()}
         yield from self._items
 
+    def _fetched(
+        self, products: list[Product], tally: Tally, progress: Progress
+    ) -> tuple[list[Product], Callable[[str], Path]]:
+        """The products with the photographs that could be fetched, and where these lie."""
+        from ftbench.sources.fetch import fetch_images
+
+        base = self.photographs.address.rstrip("/")
+        paths = dict.fromkeys(path for product in products for path in (*product.images, *product.variants))
+        address = {path: f"{base}/{quote(path)}" for path in paths}
+        fetched = fetch_images(address.values(), self.photographs.download, progress)
+        files = {path: fetched[url].path for path, url in address.items() if fetched[url].path}
+        for path in paths:
+            if path not in files:
+                tally.reasons[f"image not to be had ({fetched[address[path]].status})"] += 1
+
+        def had(paths: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(path for path in paths if path in files)
+
+        return [replace(p, images=had(p.images), variants=had(p.variants)) for p in products], files.__getitem__
+
     def queries(self) -> Queries:
-        """The queries of `queries.tsv`; none where that file is absent."""
+        """The owner's own queries; none where there is no file of them."""
         items = tuple(self.items(silent))
-        path = self.folder / "queries.tsv"
-        if not path.is_file():
+        if not self.has_queries:
             return Queries()
         tally = Tally()
-        found = read_queries(path, {item.item_id: item.split for item in items}, tally)
+        found = read_queries(self._own_queries, {item.item_id: item.split for item in items}, tally)
         self.rows = self.rows | {"queries": tally.counts()}
         self.dropped = self.dropped | dict(tally.reasons)
         return found

@@ -6,7 +6,7 @@ one fall into one group, so that no photograph is in two splits.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,30 +73,30 @@ def tags(product: Product, hidden: Sequence[str]) -> str:
     return ", ".join(kept.values())
 
 
-def _view_name(path: str, place: str) -> str:
+def _view_name(path: str, origin: str) -> str:
     """What a photograph shows, as far as its place and file name tell; never a colour, which queries are judged by."""
-    if place == "main" or place == "variant":
-        return place
+    if origin in ("main", "variant"):
+        return origin
     return next((name for name in ("back", "alt") if re.search(rf"_{name}\d*$", Path(path).stem)), "additional")
 
 
 def _galleries(
-    products: Sequence[Product], media: Path, dropped: Counter, progress: Progress
+    products: Sequence[Product], place: Callable[[str], Path], dropped: Counter, progress: Progress
 ) -> list[dict[str, tuple]]:
-    """Per product: image key (SHA-256 of the file, its path where it is absent) -> (path, place), without repeats."""
+    """Per product: image key (SHA-256 of the file, its path where it is absent) -> (path, origin), no repeats."""
     digests: dict[str, str] = {}
     galleries, seen_by = [], Counter()
     for number, product in enumerate(products):
         gallery: dict[str, tuple] = {}
-        for place, paths in (("own", product.images), ("variant", product.variants)):
+        for origin, paths in (("own", product.images), ("variant", product.variants)):
             for path in paths:
                 if path not in digests:
-                    file = media / path
+                    file = place(path)
                     digests[path] = file_digest(file) if file.is_file() else f"absent:{path}"
-                gallery.setdefault(digests[path], (path, place))
+                gallery.setdefault(digests[path], (path, origin))
         seen_by.update(gallery.keys())
         galleries.append(gallery)
-        progress(number + 1, len(products))
+        progress(number + 1, len(products), "reading photographs")
     placeholders = {key for key, count in seen_by.items() if count > PLACEHOLDER}
     if placeholders:
         dropped[f"image shared by more than {PLACEHOLDER} products"] += sum(seen_by[key] for key in placeholders)
@@ -105,7 +105,7 @@ def _galleries(
 
 def build_items(
     products: Sequence[Product],
-    media: Path,
+    place: Callable[[str], Path],
     hidden: Sequence[str],
     shares: tuple[float, float, float],
     dropped: Counter,
@@ -114,20 +114,20 @@ def build_items(
     """Items in the order of the products; `dropped` gains the images left out, by reason.
 
     An image file that does not exist stays a view with its path: the store counts and masks it. Attribute values are
-    joined by `|`. Reads every photograph once, for its SHA-256.
+    joined by `|`. place: where a photograph of the products lies. Reads every photograph once, for its SHA-256.
     """
-    galleries = _galleries(products, media, dropped, progress)
+    galleries = _galleries(products, place, dropped, progress)
     group_of = groups({p.sku: list(gallery) for p, gallery in zip(products, galleries, strict=True)})
     for product, gallery in zip(products, galleries, strict=True):
         images, names = [], Counter()
-        for path, place in gallery.values():
+        for path, origin in gallery.values():
             if len(images) == MOST_IMAGES:
                 dropped[f"image beyond the first {MOST_IMAGES} of an item"] += len(gallery) - MOST_IMAGES
                 break
-            name = _view_name(path, place if images else "main")
+            name = _view_name(path, origin if images else "main")
             names[name] += 1
             name = name if names[name] == 1 else f"{name} {names[name]}"
-            images.append(View("image", name, "auxiliary" if images else "primary", media / path))
+            images.append(View("image", name, "auxiliary" if images else "primary", place(path)))
         texts = [View("text", "title", "primary", product.name)]
         for name, text in (("description", product.description), ("tags", tags(product, hidden))):
             if text:

@@ -1,10 +1,14 @@
 """The prepared data set `magento-luma`: Magento's own sample store, real photographs. Must not know stores or methods.
 
-The folder is found, never downloaded here. Its files are the public repository's, byte for byte, checked against
-`magento_luma.sha256` (made with `sha256sum`, so that `sha256sum -c` checks a folder by hand).
+The store's folder is found, or else the public repository's archive of one commit is downloaded. Its files are the
+repository's, byte for byte, checked against `magento_luma.sha256` (made with `sha256sum`, so that `sha256sum -c` checks
+a folder by hand).
 """
 
 import os
+import shutil
+import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +24,9 @@ from ftbench.sources.rows import SHARES, Tally, file_digest, read_rows, strip_ht
 
 REPOSITORY = "https://github.com/magento/magento2-sample-data"
 COMMIT = "53807565ba9f23c9409268c02bb995cf39ef553d"
+SERVER = "https://codeload.github.com/magento/magento2-sample-data/tar.gz"  # /COMMIT: its archive
 VARIABLE = "FTBENCH_MAGENTO_LUMA"
+SERVER_VARIABLE = "FTBENCH_MAGENTO_LUMA_SERVER"  # another server that has the same archive
 _PLACE = Path("shared") / "data" / "magento-luma"  # searched for beside the checkout and in every folder above
 _CODE = Path("app") / "code" / "Magento"
 _EXPORT = _CODE / "ConfigurableSampleData" / "fixtures" / "products.csv"
@@ -73,6 +79,37 @@ def manifest() -> dict[str, str]:
     """Relative path -> SHA-256 of every file of the store that is read."""
     text = resources.files("ftbench.sources").joinpath("magento_luma.sha256").read_text(encoding="utf-8")
     return {path: digest for digest, path in (line.split(maxsplit=1) for line in text.splitlines())}
+
+
+def fetch_store(folder: Path, downloads: Path, progress: Progress) -> None:
+    """Download the repository's archive and unpack the files that are read into `folder`, which is then whole.
+
+    Raises DataError: the archive cannot be had, or lacks files of the manifest.
+    """
+    from ftbench.sources.fetch import Remote, download
+
+    server = os.environ.get(SERVER_VARIABLE, SERVER).rstrip("/")
+    name = f"{REPOSITORY.rpartition('/')[2]}-{COMMIT}.tar.gz"
+    (archive,) = download([Remote(f"{server}/{COMMIT}", name)], downloads, progress)
+    part, wanted = folder.with_name(f"{folder.name}.part"), set(manifest())
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with tarfile.open(archive, "r|gz") as members:
+            for member in members:
+                path = member.name.partition("/")[2]  # below the folder that is named for the commit
+                if member.isfile() and path in wanted:
+                    (part / path).parent.mkdir(parents=True, exist_ok=True)
+                    with members.extractfile(member) as file, open(part / path, "wb") as copy:
+                        shutil.copyfileobj(file, copy)
+                    wanted.remove(path)
+                    progress(len(manifest()) - len(wanted), len(manifest()), "unpacking")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as problem:
+        archive.unlink(missing_ok=True)
+        raise DataError(f"{name} cannot be unpacked ({problem}). Type that again. {_how_to_get()}") from None
+    if wanted:
+        archive.unlink(missing_ok=True)
+        raise DataError(f"{name} lacks {len(wanted)} files, such as {min(wanted)}. {_how_to_get()}")
+    os.replace(part, folder)
 
 
 def check_files(folder: Path) -> None:
@@ -208,12 +245,16 @@ class Luma:
         ),
     )
 
-    def __init__(self, folder: Path | None = None):
-        """folder: where the store lies; found as `luma_folder` says when None. Raises DataError where there is none."""
+    def __init__(self, folder: Path | None = None, downloads: Path | None = None):
+        """folder: where the store lies; found as `luma_folder` says when None, else downloaded into `downloads`.
+
+        Raises DataError where there is none and nothing may be downloaded.
+        """
         found = luma_folder(folder)
-        if found is None:
+        if found is None and downloads is None:
             raise DataError(f"magento-luma: no folder with the store was found. {_how_to_get()}")
-        self.folder = found
+        self._downloads = downloads
+        self.folder = found or downloads / f"magento2-sample-data-{COMMIT}"
         self.dropped: dict[str, int] = {}
         self.rows: dict[str, dict[str, int]] = {}
         self._items: tuple[Item, ...] | None = None
@@ -221,12 +262,14 @@ class Luma:
     def items(self, progress: Progress) -> Iterator[Item]:
         """The 191 items: garments in the export's order, then gear. Raises DataError where a file is another's."""
         if self._items is None:
+            if self._downloads is not None and not self.folder.is_dir():
+                fetch_store(self.folder, self._downloads, progress)
             check_files(self.folder)
             tally = Tally()
             media = self.folder / _MEDIA
             products = [_with_gender(p) for p in read_export([self.folder / _EXPORT], media, tally)]
             products += read_gear(self.folder / _GEAR, tally)
-            items = build_items(products, media, _HIDDEN, SHARES, tally.reasons, progress)
+            items = build_items(products, media.joinpath, _HIDDEN, SHARES, tally.reasons, progress)
             judged = {product.sku: judged_attributes(product) for product in products}
             self._items = tuple(_mark_wrong(replace(item, attributes=judged[item.item_id])) for item in items)
             self.dropped, self.rows = dict(tally.reasons), {"products": tally.counts()}

@@ -256,6 +256,7 @@ class Shopify:
             redistributable=False,
             description="Products of a Shopify shop, read from its product export.",
             photographs=True,
+            private=True,
             disclosures=(*DISCLOSURES, "Drafts, archived and unpublished products are left out."),
         )
         self.files = sorted(self.csv.glob("*.csv")) if self.csv.is_dir() else [self.csv]
