@@ -298,13 +298,12 @@ def data_sheet(
     name: Data,
     out: Annotated[Path | None, typer.Option("--out", help="PNG file. Default: DATA-sheet.png here.")] = None,
     items: Annotated[int, typer.Option("--items", help="How many items to show.", min=1, max=200)] = 12,
-    source: Source = None,
 ) -> None:
     """Write a contact sheet: all views of some items, with their texts, as one PNG."""
     from ftbench import console, inventory
 
     with console.progress_bars() as progress:
-        path = inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, source, progress)
+        path = inventory.sheet(name, out or Path(f"{name}-sheet.png"), items, progress)
     print(path)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ftbench import leaks
-from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue, own_names
+from ftbench.catalogue import Catalogue, open_catalogue, own_names
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
 from ftbench.sources import DATA, check_name, source_for
@@ -130,13 +130,13 @@ def verify(name: str) -> str:
     return "\n".join([*lines, "", data_summary(catalogue)])
 
 
-def sheet(name: str, out: Path, count: int, source: Path | None, start: Callable[[str], Progress]) -> Path:
-    """Write a contact sheet PNG of the first items of a data set; returns its path."""
+def sheet(name: str, out: Path, count: int, start: Callable[[str], Progress]) -> Path:
+    """Write a contact sheet PNG of the first items of a data set; returns its path. Only studio is prepared for it."""
     from ftbench.sources.sheet import contact_sheet
 
-    catalogue = open_catalogue(name)
-    if catalogue is None:
-        catalogue = prepare(source_for(name, source, downloads_folder()), start(f"Preparing {name}"))
+    if open_catalogue(name) is None and name.startswith("studio"):
+        prepare(source_for(name), start(f"Preparing {name}"))
+    catalogue = prepared(name)
     if out.suffix.lower() != ".png":
         raise FtbenchError(f"--out {out}: expected a file ending in .png")
     items = shown_items(catalogue, range(min(count, len(catalogue.item_ids))))
