@@ -1,4 +1,4 @@
-"""The leaderboard: records in, one self-contained page out. Must not know how records are made."""
+"""The leaderboard: records in, a folder of pages out. Must not know how records are made."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ def quiet(*_: object) -> None:
 
 
 def render(results_dir: Path, site_dir: Path, progress: Progress = quiet, warn: Callable[[str], None] = quiet) -> Path:
-    """Write `index.html` from all records of a results folder; returns its path.
+    """Write the site of all records of a results folder; returns the path of its `index.html`.
 
     progress: told of run files read. warn: told of run files that are missing or not the ones their records name. The
     same records give the same bytes. Raises DataError listing every record that cannot be read, and where the
     folders cannot be read or written.
     """
-    from ftbench.report.page import render as render_page  # Jinja2 and numpy wait until a page is wanted
+    from ftbench.report.site import render as render_site  # Jinja2 and numpy wait until a page is wanted
 
-    return render_page(Path(results_dir), Path(site_dir), progress, warn)
+    return render_site(Path(results_dir), Path(site_dir), progress, warn)

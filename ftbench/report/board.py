@@ -1,19 +1,13 @@
-"""The page: what the templates show, gathered from tables. Must not know how records are made."""
+"""The board: index.html, one self-contained file. Must not know how records are made."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from itertools import groupby
-from pathlib import Path
 
-from ftbench import __version__
-from ftbench.errors import DataError
-from ftbench.items import Progress
 from ftbench.report import plot, words
-from ftbench.report.aggregate import Entry, Row, Table, load, tables
+from ftbench.report.aggregate import Row, Table
 from ftbench.report.columns import VIEWS, Column, columns
-from ftbench.runfile import write_atomic
+from ftbench.report.html import Page, page
+from ftbench.report.site import Board
 
 _AXES = (  # (cost field, title, axis); the first always, then those that separate the methods
     ("total_seconds", "Quality against time", "seconds of the whole run"),
@@ -58,58 +52,17 @@ class Glance:
     cells: tuple[Row | None, ...]
 
 
-def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], None]) -> Path:
-    """Write site/index.html; see `ftbench.report.render`."""
-    entries = load(results)
-    sections = [_section(table) for table in tables(entries, progress)]
-    for problem in dict.fromkeys(text for section in sections for text in section.table.runs_missing):
-        warn(problem)
+def exists(board: Board) -> bool:
+    """Always: a board without records says how to make one."""
+    return True
+
+
+def pages(board: Board, nav: tuple) -> Iterator[Page]:
+    """index.html, self-contained."""
+    sections = [_section(table) for table in board.tables]
     main = [section for section in sections if _is_main(section.table)] or sections
-    html = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            sections=sections,
-            main=main,
-            glance=_glance([section.table for section in main]),
-            facts=_facts(entries, sections),
-            version=__version__,
-        )
-    )
-    path = site / "index.html"
-    try:
-        site.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DataError(f"cannot make the folder {site}: {problem.strerror}. Name another: --site DIR") from None
-    write_atomic(path, html.encode())
-    return path
-
-
-def _environment():
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ftbench.report", "templates"),
-        autoescape=True,  # every name and text comes from records, which others may have written
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": words.score, "number": words.number, "size": words.size, "measure": words.measure,
-        "column_groups": _column_groups,
-    }  # fmt: skip
-    environment.globals |= {"words": words, "plot": plot}
-    return environment
-
-
-def _column_groups(made: Sequence[Column]) -> list[dict]:
-    """The upper row of a table's head: for each view its groups of columns, with how many of them it shows."""
-    return [
-        {"name": name, "views": view, "count": len(list(shown))}
-        for view, _ in VIEWS
-        for name, shown in groupby((c for c in made if view in c.views), key=lambda c: c.group)
-    ]
+    values = {"sections": sections, "main": main, "glance": _glance([section.table for section in main])}
+    yield page("index.html", "board.html.j2", nav, board.facts, **values)
 
 
 def _section(table: Table) -> Section:
@@ -170,28 +123,3 @@ def _glance(made: Sequence[Table]) -> list[Glance]:
         Glance(title, note, not reference, tuple(found[(reference, title, note)].get(i) for i in range(len(made))))
         for reference, title, note in ordered
     ]
-
-
-def _facts(entries: Sequence[Entry], sections: Sequence[Section]) -> dict:
-    """What the head and foot of the page say. No clock: the date is that of the newest record."""
-    found = [entry.record for entry in entries]
-    newest = max((record["date"][:10] for record in found), default="1970-01-01")
-    contents = sorted(record["id"] + (record["run_file"] or {}).get("sha256", "") for record in found)
-    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()
-    day = date.fromisoformat(newest)
-    data = {(r["data"]["name"], r["data"]["version"], r["data"]["fingerprint"], r["data"]["licence"]) for r in found}
-    machines = {r["environment"]["fingerprint"]: r["environment"] for r in found}
-    return {
-        "records": len(found),
-        "reproductions": sum(len(entry.reproductions) for entry in entries),
-        "methods": len({record["method"]["name"] for record in found}),
-        "tasks": len({section.table.task["name"] for section in sections}),
-        "data": sorted(data),
-        "machines": [machines[tag] for tag in sorted(machines)],
-        "newest": newest,
-        "day": f"{day.day} {day:%B %Y}",
-        "year": newest[:4],
-        "digest": digest[:12],
-        "commits": sorted({record["git"]["commit"][:12] for record in found if record["git"]["commit"]}),
-        "dirty": sum(bool(record["git"]["dirty"]) for record in found),
-    }

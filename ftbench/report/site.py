@@ -1,0 +1,116 @@
+"""All pages of a site from a results folder: gathers the board once, asks each kind of page for its files, writes them.
+
+Must not know how records are made. The same records give the same bytes; files of an earlier rendering that this one no
+longer has are removed, other files of the folder are left alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from ftbench import __version__
+from ftbench.errors import DataError
+from ftbench.items import Progress
+from ftbench.report.aggregate import Entry, Table, load, tables
+from ftbench.report.html import NAV, Page, environment
+from ftbench.runfile import write_atomic
+
+MADE = ".ftbench-site.json"  # lists the files of the last rendering
+
+
+@dataclass(frozen=True)
+class Board:
+    """What pages are made of. release: the board version that is shown, None for the records as they are."""
+
+    results: Path
+    entries: tuple[Entry, ...]
+    tables: tuple[Table, ...]
+    facts: Mapping
+    release: str | None = None
+
+
+def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], None]) -> Path:
+    """Write the site; see `ftbench.report.render`. Returns the path of `index.html`."""
+    board = gather(results, progress)
+    for problem in dict.fromkeys(text for table in board.tables for text in table.runs_missing):
+        warn(problem)
+    try:
+        site.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DataError(f"cannot make the folder {site}: {problem.strerror}. Name another: --site DIR") from None
+    made = []
+    for page in pages(board):
+        path = site / page.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not (path.is_file() and path.read_bytes() == page.content):
+            write_atomic(path, page.content)
+        made.append(page.path)
+    _sweep(site, made)
+    return site / "index.html"
+
+
+def gather(results: Path, progress: Progress) -> Board:
+    """The board of a results folder."""
+    entries = load(results)
+    found = tuple(tables(entries, progress))
+    return Board(Path(results), tuple(entries), found, _facts(entries, found))
+
+
+def pages(board: Board) -> Iterator[Page]:
+    """All files of the site. Each kind of page has a module with `exists(board)` and `pages(board, nav)`."""
+    from ftbench.report import board as board_page
+
+    kinds = {"index.html": board_page}
+    shown = [file for file, module in kinds.items() if module.exists(board)]
+    nav = tuple((file, title) for file, title in NAV if file in shown)
+    style = environment().get_template("style.css.j2").render()
+    yield Page("assets/site.css", style.encode())
+    for file in shown:
+        yield from kinds[file].pages(board, nav)
+
+
+def _sweep(site: Path, made: Sequence[str]) -> None:
+    """Remove what the last rendering wrote and this one did not."""
+    note = site / MADE
+    try:
+        before = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = []
+    for name in set(before if isinstance(before, list) else []) - set(made):
+        path = (site / str(name)).resolve()
+        if path.is_relative_to(site.resolve()):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+    write_atomic(note, (json.dumps(sorted(made), indent=0) + "\n").encode())
+
+
+def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
+    """What the head and foot of the pages say. No clock: the date is that of the newest record."""
+    records = [entry.record for entry in entries]
+    newest = max((record["date"][:10] for record in records), default="1970-01-01")
+    contents = sorted(record["id"] + (record["run_file"] or {}).get("sha256", "") for record in records)
+    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()
+    day = date.fromisoformat(newest)
+    data = {(r["data"]["name"], r["data"]["version"], r["data"]["fingerprint"], r["data"]["licence"]) for r in records}
+    machines = {r["environment"]["fingerprint"]: r["environment"] for r in records}
+    return {
+        "version": __version__,
+        "release": None,
+        "records": len(records),
+        "reproductions": sum(len(entry.reproductions) for entry in entries),
+        "methods": len({record["method"]["name"] for record in records}),
+        "tasks": len({table.task["name"] for table in found}),
+        "data": sorted(data),
+        "machines": [machines[tag] for tag in sorted(machines)],
+        "newest": newest,
+        "day": f"{day.day} {day:%B %Y}",
+        "year": newest[:4],
+        "digest": digest[:12],
+        "commits": sorted({record["git"]["commit"][:12] for record in records if record["git"]["commit"]}),
+        "dirty": sum(bool(record["git"]["dirty"]) for record in records),
+    }
