@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ftbench import cli_board
 from ftbench.errors import FtbenchError
 
 app = typer.Typer(
@@ -19,9 +20,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+cli_board.register(app)
 
 _INTERRUPTED = 130  # what typer ends with after Ctrl-C: 128 and the signal's number, as shells have it
-Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
 RunResults = Annotated[
     Path | None,
     typer.Option("--results", help="Folder of records. Default: results; private-results for imported data."),
@@ -171,20 +172,6 @@ def _closing_table(outcomes: list) -> None:
         print(note)
 
 
-@app.command()
-def report(
-    results: Results = Path("results"),
-    site: Annotated[Path, typer.Option("--site", help="Folder that the page is written to.")] = Path("site"),
-) -> None:
-    """Render the leaderboard: one self-contained index.html."""
-    from ftbench import console
-    from ftbench.report import render
-
-    with console.progress_bars() as progress:
-        path = render(results, site, progress("Reading run files"), lambda text: print(text, file=sys.stderr))
-    print(path)
-
-
 @app.command("list")
 def list_(what: Annotated[str, typer.Argument(help="methods, tasks, data or encoders.", metavar="WHAT")]) -> None:
     """List methods, tasks, data sets or encoders, a line each."""
@@ -319,23 +306,6 @@ def pretrain(
 
     with console.progress_bars() as progress:
         print(training.pretrain(encoder, out, steps, progress("Pretraining")))
-
-
-@app.command()
-def export(
-    record: Annotated[
-        Path, typer.Argument(help="A record, as results/studio/query2item/bm25-….json.", metavar="RECORD")
-    ],
-    format_: Annotated[str, typer.Option("--format", help="trec.")] = "trec",
-) -> None:
-    """Print a record's run file as a TREC run."""
-    from ftbench import record as records
-    from ftbench import runfile
-
-    if format_ != "trec":
-        raise FtbenchError(f"--format {format_}: expected trec.")
-    for line in runfile.export_trec(records.run_of(record, records.read(record))):
-        print(line)
 
 
 def main() -> None:
