@@ -20,7 +20,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-cli_board.register(app)
 
 _INTERRUPTED = 130  # what typer ends with after Ctrl-C: 128 and the signal's number, as shells have it
 RunResults = Annotated[
@@ -306,6 +305,9 @@ def pretrain(
 
     with console.progress_bars() as progress:
         print(training.pretrain(encoder, out, steps, progress("Pretraining")))
+
+
+cli_board.register(app)
 
 
 def main() -> None:
