@@ -4,6 +4,7 @@ Means over seeds come from the records; intervals and rank groups from the run f
 wheel has none) both are unknown, never guessed.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,11 @@ class Row:
     @property
     def hardware(self) -> tuple[str, ...]:
         return tuple(sorted({entry.record["environment"]["fingerprint"] for entry in self.entries}))
+
+    @property
+    def slug(self) -> str:
+        """A short name of the row within its table, the same from one rendering to the next: addresses hold it."""
+        return f"{self.method}-{hashlib.sha256(canonical(_identity(self.first)).encode()).hexdigest()[:6]}"
 
     @property
     def sort_key(self) -> tuple:
