@@ -56,7 +56,8 @@ class Entry:
 @dataclass(frozen=True)
 class Row:
     """A method with one setting on one table. group: "best" (not separable from the leader), "below", or "" where
-    unknown or not ranked. p: Holm-adjusted p-value against the leader. cost: medians over seeds."""
+    unknown or not ranked. p: Holm-adjusted p-value against the leader. cost: medians over seeds. values (u,) float64:
+    the headline of each of `Table.units`, mean over seeds; None without run files, or where the units are others."""
 
     entries: tuple[Entry, ...]
     variant: tuple[str, ...] = ()
@@ -67,6 +68,7 @@ class Row:
     cost: Mapping[str, float | None] = field(default_factory=dict)
     group: str = ""
     p: float | None = None
+    values: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> Mapping:
@@ -115,7 +117,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One task on one data set on one board. rows: ranked ones, best first; references: ceilings, never ranked."""
+    """One task on one data set on one board. rows: ranked ones, best first; references: ceilings, never ranked. units:
+    query ids, or item ids on cross_view, in ascending order: what the headline is a mean over; () without run files."""
 
     task: Mapping
     data: Mapping
@@ -127,6 +130,7 @@ class Table:
     n_skipped: int
     replaced: int  # records of earlier code, data or task definitions that are not shown
     runs_missing: tuple[str, ...]  # why, for each record without its run file
+    units: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def key(self) -> str:
@@ -241,10 +245,11 @@ def _table(board: str, entries: Sequence[Entry], replaced: int, report: Callable
         report()
     rows = sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key)
     rows = _with_intervals(_with_variants(rows), values)
+    rows, shared = _with_values(rows, values)
     ranked = _with_groups([row for row in rows if row.ranked], values)
     first = (done or entries)[0].record
     return Table(first["task"], first["data"], board, tuple(ranked), tuple(r for r in rows if not r.ranked), failed,
-                 first["n_queries"], first["n_skipped"], replaced, tuple(missing))  # fmt: skip
+                 first["n_queries"], first["n_skipped"], replaced, tuple(missing), shared)  # fmt: skip
 
 
 def _units(entry: Entry) -> tuple[list[str], np.ndarray] | None:
@@ -268,6 +273,16 @@ def _stacked(row: Row, values: Mapping) -> tuple[list[str], np.ndarray] | None:
     if any(sorted(part[0]) != ids for part in found):
         return None
     return ids, np.stack([part[1][np.argsort(part[0])] for part in found])  # (s, u)
+
+
+def _with_values(rows: list[Row], values: Mapping) -> tuple[list[Row], tuple[str, ...]]:
+    """Rows with their values, and the units that they share: those of the first row that has any."""
+    stacked = [_stacked(row, values) for row in rows]
+    units = next((found[0] for found in stacked if found is not None), [])
+    return [
+        replace(row, values=found[1].mean(axis=0)) if found is not None and found[0] == units else row
+        for row, found in zip(rows, stacked, strict=True)
+    ], tuple(units)
 
 
 def _row(entries: Sequence[Entry]) -> Row:
