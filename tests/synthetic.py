@@ -1,6 +1,7 @@
 """A results folder that no model made: plausible records, written through the library's own path."""
 
 import hashlib
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,42 @@ def board(results: Path, n_queries=60, n_items=150, seeds=3) -> Path:
                 if name in ("single_view_clip", "mean_pooling"):
                     add(results, track="zero-shot", **size)
     return results
+
+
+def many(results: Path, n_records=2000, n_queries=20, n_items=60) -> Path:
+    """A board of that many records in 24 tables, for what grows with them: settings and seeds of every trained method.
+
+    Runs of one method, task and seed share their rankings, so that making them takes a minute rather than ten.
+    """
+    measured = {}
+    for one in islice(_endless(), n_records):
+        entry = draft(**one)
+        pairs = [pair["name"] for pair in entry["task"]["pairs"]] or [""]
+        variant = round(100 * entry["method"]["config"].get("alignment_weight", 0)) % 3
+        key = (one["method"], one["task"], entry["seed"], variant)
+        if key not in measured:
+            signal = METHODS[one["method"]][1 if one["task"] == "query2item" else 2] * (0.9 + 0.1 * variant)
+            rng = np.random.default_rng([entry["seed"], variant, *sha(one["method"] + one["task"]).encode()[:6]])
+            ranked, gains, slices = rankings(signal, pairs, n_queries, n_items, rng)
+            scored = record.measure(record.Run(ranked, slices), MEASURES, [pair for pair in pairs if pair])
+            measured[key] = scored, ranked, gains, slices
+        scored, *run = measured[key]
+        record.write(results, entry | scored, *run)
+    return results
+
+
+def _endless():
+    """What runs a large board has: a setting on all tables before the next, so that every table grows alike."""
+    for step in count():
+        for data in ("studio", "magento-luma", "shop-a", "shop-b", "shop-c", "studio-confirm"):
+            for task in ("query2item", "cross_view"):
+                where = {"data": data, "task": task}
+                for name, (_, on_queries, on_views, *_, steps) in METHODS.items():
+                    if (on_queries if task == "query2item" else on_views) is None:
+                        continue
+                    if steps is None and step == 0:
+                        yield {"method": name, **where}
+                    for board in ("equal-compute", "equal-steps") if steps else ():
+                        for seed in range(3):
+                            config = {"alignment_weight": step / 100}
+                            yield {"method": name, "board": board, "seed": seed, "config": config, **where}

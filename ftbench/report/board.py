@@ -1,45 +1,59 @@
 """The board: index.html, one self-contained file. Must not know how records are made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ftbench.report import plot, words
-from ftbench.report.aggregate import Row, Table
-from ftbench.report.columns import VIEWS, Column, columns
+from ftbench.report import figures, words
+from ftbench.report.aggregate import Row, Score, Table
+from ftbench.report.columns import COSTS, Cost, Part, parts
 from ftbench.report.html import Page, page
+from ftbench.report.island import island, machine, queries
 from ftbench.report.site import Board
-
-_AXES = (  # (cost field, title, axis); the first always, then those that separate the methods
-    ("total_seconds", "Quality against time", "seconds of the whole run"),
-    ("forward_equivalents", "Quality against training compute", "forward-equivalents of training"),
-    ("search_p95_ms", "Quality against search time", "milliseconds per query, p95"),
-    ("index_bytes_per_item", "Quality against index size", "bytes per item in the index"),
-)  # fmt: skip
-_MOST_PLOTS = 2
 
 
 @dataclass(frozen=True)
 class Section:
-    """One table as the template draws it. scale: the score at the right end of a bar."""
+    """One table as the page without a script draws it. scale: the score at the right end of a bar; notes: texts below
+    it; figures: names of its figures."""
 
     table: Table
-    columns: Sequence[Column]
+    parts: Sequence[Part]
     scale: float
-    plots: Sequence[plot.Plot]
-    plotted_on: Mapping | None
-    hardware: Sequence[Mapping]
+    notes: Sequence[str]
+    figures: Sequence[str]
 
     @property
-    def views(self) -> tuple:
-        return VIEWS
+    def board(self) -> str:
+        return self.table.board.replace("-", " ")
+
+    @property
+    def queries(self) -> str:
+        return queries(self.table)
+
+    @property
+    def costs(self) -> list[Cost]:
+        return [cost for cost in COSTS if "overview" in cost.views]
+
+    def part(self, row: Row, part: Part) -> float | None:
+        """A row's headline measure on a part of the queries."""
+        found = getattr(row, part.field).get(part.name)
+        return found.mean if found else None
 
     def percent(self, value: float) -> float:
         """Where a score lies on a bar, in percent of its width."""
-        return round(100 * max(0.0, min(1.0, value / self.scale)), 2)
+        return round(100 * max(0.0, min(1.0, value / self.scale)), 1)
+
+    def bar(self, score: Score) -> str:
+        """The ends of a bar and its whisker, as properties that the style draws."""
+        ends = [("m", score.mean), ("l", score.low), ("h", score.high)]
+        return ";".join(f"--{name}:{self.percent(value)}" for name, value in ends if value is not None)
 
     @property
-    def boards(self) -> str:
-        return self.table.board.replace("-", " ")
+    def lines(self) -> str:
+        """Where ceiling and chance lie, as properties that the style draws."""
+        found = [("c", self.table.ceiling), ("r", self.table.chance)]
+        return ";".join(f"--{name}:{self.percent(row.headline.mean)}" for name, row in found if row)
 
 
 @dataclass(frozen=True)
@@ -59,56 +73,58 @@ def exists(board: Board) -> bool:
 
 def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """index.html, self-contained."""
-    sections = [_section(table) for table in board.tables]
-    main = [section for section in sections if _is_main(section.table)] or sections
-    values = {"sections": sections, "main": main, "glance": _glance([section.table for section in main])}
-    yield page("index.html", "board.html.j2", nav, board.facts, **values)
+    drawn = {table.key: [f.stem for f in figures.of_table(table)] for table in figures.drawn(board.tables)}
+    sections = [_section(table, drawn.get(table.key, ())) for table in board.tables]
+    main = [section for section in sections if figures.is_main(section.table)] or sections
+    data = island(board.tables, {section.table.key: section.notes for section in sections}, drawn)
+    data["compare"] = any(file == "compare.html" for file, _ in nav)
+    data["version"] = f"{board.facts['records']} records, {board.facts['newest']}, digest {board.facts['digest']}"
+    yield page(
+        "index.html", "board.html.j2", nav, board.facts, sections=sections, main=main,
+        glance=_glance([section.table for section in main]), data=_html_safe(data),
+    )  # fmt: skip
 
 
-def _section(table: Table) -> Section:
-    rows = [row for row in table.all_rows if row.headline.mean is not None]
-    most = max([row.headline.high or row.headline.mean for row in rows], default=1.0)
+def _html_safe(value: object) -> str:
+    """JSON that can stand inside a script element: nothing in it ends the element, whatever the records hold."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _section(table: Table, drawn: Sequence[str]) -> Section:
+    scores = [row.headline for row in table.all_rows if row.headline.mean is not None]
+    most = max([score.high or score.mean for score in scores], default=1.0)
     scale = 1.0 if most > 0.6 else max(0.1, -(-most * 1.02 // 0.1) * 0.1)
-    plots, machine = _plots(table)
-    machines = [entry.record["environment"] for row in table.all_rows for entry in row.entries]
-    hardware = {machine["fingerprint"]: machine for machine in machines}
-    return Section(table, columns(table), scale, plots, machine, [hardware[tag] for tag in sorted(hardware)])
+    return Section(table, parts(table), scale, _notes(table), drawn)
 
 
-def _plots(table: Table) -> tuple[list[plot.Plot], Mapping | None]:
-    """Scatters of the rows measured on the machine that most records come from."""
-    rows = [row for row in table.rows if row.headline.mean is not None]
-    tags = [tag for row in rows if len(row.hardware) == 1 for tag in row.hardware]
-    if not tags:
-        return [], None
-    tag = max(sorted(set(tags)), key=tags.count)
-    here = [row for row in rows if row.hardware == (tag,)]
-    made = []
-    for field, title, axis in _AXES:
-        costs = [row.cost[field] for row in here]
-        known = [(row, cost) for row, cost in zip(here, costs, strict=True) if cost is not None]
-        if not known or (made and not plot.says_something(costs)) or len(made) == _MOST_PLOTS:
-            continue
-        points = [
-            plot.Point(_label(row), cost, row.headline.mean, row.headline.low, row.headline.high, row.group == "best")
-            for row, cost in known
-        ]
-        ceiling = table.ceiling.headline.mean if table.ceiling else None
-        drawn = [id(row) for row, _ in known]
-        left_out = [_label(row) for row in rows if id(row) not in drawn]
-        made.append(plot.plot(title, axis, points, ceiling, left_out))
-    return made, here[0].first["environment"]
-
-
-def _label(row: Row) -> str:
-    """A short name for a figure."""
-    parts = [words.spaced(row.method), *row.variant]
-    return " ".join(parts) + (" (zero-shot)" if row.is_zero_shot else "")
-
-
-def _is_main(table: Table) -> bool:
-    """Whether a table belongs to the overview: equal compute, and no catalogue that only confirms another."""
-    return table.board == "equal-compute" and not table.data["name"].endswith("-confirm")
+def _notes(table: Table) -> list[str]:
+    """What a reader of a table has to know, a text each."""
+    of = "items" if table.task["pairs"] else "queries"
+    rows = words.plural(len(table.rows), "row")
+    made = [
+        f"Intervals resample seeds and, within them, {of}. Not separable: paired randomization test against the "
+        f"leader, 100,000 permutations, Holm over the {rows}, 5%; a row may be separable though a lower one, which "
+        "varies more from query to query, is not.",
+    ]
+    machines = {e.record["environment"]["fingerprint"]: e.record["environment"]
+                for row in table.all_rows for e in row.entries}  # fmt: skip
+    if machines:
+        named = "; ".join(f"{machine(machines[tag])} ({tag[:4]})" for tag in sorted(machines))
+        made.append(f"Times were taken on {named}.")
+    if table.runs_missing:
+        many = words.plural(len(table.runs_missing), "run file is", "run files are")
+        made.append(f"{many} not beside the records or not the one they name: intervals over seeds and rank groups "
+                    "need them, and are not shown where they are missing.")  # fmt: skip
+    if table.replaced:
+        many = words.plural(table.replaced, "earlier record is", "earlier records are")
+        made.append(f"{many} not shown: made with another version of the data, the task, the method or the measures, "
+                    "or superseded by a later run.")  # fmt: skip
+    for entry in table.failed:
+        error = entry.record["error"]
+        short = error if len(error) <= 240 else error[:237] + "…"
+        made.append(f"{entry.record['method']['title']}, seed {entry.record['seed']}, failed: {short}")
+    return made
 
 
 def _glance(made: Sequence[Table]) -> list[Glance]:

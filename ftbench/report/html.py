@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 
-from ftbench.report import plot, words
-from ftbench.report.columns import VIEWS
+from ftbench.report import words
 
 # The pages that every other links to: (file, title). A page that has nothing to show is not written, nor linked.
 NAV = (
@@ -35,7 +33,7 @@ class Page:
 
 @cache
 def environment() -> object:
-    """The Jinja2 environment: `words` and `plot` in every template, no undefined names, everything escaped."""
+    """The Jinja2 environment: `words` in every template, no undefined names, everything escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
@@ -45,11 +43,8 @@ def environment() -> object:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "score": words.score, "number": words.number, "size": words.size, "measure": words.measure,
-        "column_groups": _column_groups,
-    }  # fmt: skip
-    made.globals |= {"words": words, "plot": plot}
+    made.filters |= {"score": words.score, "number": words.number, "size": words.size, "measure": words.measure}
+    made.globals |= {"words": words}
     return made
 
 
@@ -59,12 +54,3 @@ def page(path: str, template: str, nav: tuple, about: Mapping, **values: object)
         root="../" * path.count("/"), here=path, nav=nav, facts=about, **values
     )  # fmt: skip
     return Page(path, text.encode())
-
-
-def _column_groups(made: object) -> list[dict]:
-    """The upper row of a table's head: for each view its groups of columns, with how many of them it shows."""
-    return [
-        {"name": name, "views": view, "count": len(list(shown))}
-        for view, _ in VIEWS
-        for name, shown in groupby((c for c in made if view in c.views), key=lambda c: c.group)
-    ]

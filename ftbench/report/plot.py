@@ -1,6 +1,6 @@
-"""Quality against cost as the geometry of an SVG: ticks, points, the Pareto front, labels that do not overlap.
+"""The geometry of a figure of quality against cost: ticks, points, the Pareto front, labels that do not overlap.
 
-Must not know HTML: the template draws what is computed here. All coordinates are in the units of the view box.
+Must not know matplotlib: `figures` draws what is computed here. Coordinates are in points, from the upper left corner.
 """
 
 import math
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from ftbench.report import words
 
-WIDTH, HEIGHT = 400, 310
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 46  # margins of the plotting area
+WIDTH, HEIGHT = 400, 320
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 28, 46  # margins of the plotting area
 _RADIUS = 4.5
-_CHARACTER, _LINE = 5.7, 12.5  # mean width and line height of 11-unit sans-serif text
+_CHARACTER, LINE = 5.7, 12.5  # mean width and line height of 11-unit sans-serif text
 _LOG_FROM = 25  # costs further apart than this factor are drawn on a logarithmic axis
 _WIDE, _NARROW = 20, 12  # characters in a line of a label
 _CLUSTER = 60  # points closer than this along the axis share the order of their labels
@@ -50,18 +50,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything a template draws. ticks: (position, text). front: the Pareto front as an SVG path."""
+    """Everything that is drawn. ticks: (position, text)."""
 
-    title: str
     axis: str
     marks: tuple[Mark, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
-    front: str
     logarithmic: bool
     ceiling: float | None
     ceiling_text: str
-    left_out: tuple[str, ...]
 
 
 def says_something(costs: Sequence[float | None]) -> bool:
@@ -70,8 +67,7 @@ def says_something(costs: Sequence[float | None]) -> bool:
     return len(known) > 1 and max(known) > _LEAST_SPREAD * max(min(known), 0)
 
 
-def plot(title: str, axis: str, points: Sequence[Point], ceiling: float | None = None,
-         left_out: Sequence[str] = ()) -> Plot:  # fmt: skip
+def plot(axis: str, points: Sequence[Point], ceiling: float | None = None) -> Plot:
     """Lay out a scatter of at least one point. ceiling: a quality to mark, on the top edge where it is far above."""
     logarithmic = min(p.x for p in points) > 0 and max(p.x for p in points) > _LOG_FROM * min(p.x for p in points)
     to_x, x_ticks = _log_axis(points) if logarithmic else _linear_axis(max(p.x for p in points))
@@ -85,11 +81,11 @@ def plot(title: str, axis: str, points: Sequence[Point], ceiling: float | None =
 
     marks = [Mark(p, to_x(p.x), to_y(p.y), to_y(p.low), to_y(p.high)) for p in points]
     return Plot(
-        title, axis, tuple(_labelled(marks)),
+        axis, tuple(_labelled(marks)),
         tuple((to_x(value), words.number(value)) for value in x_ticks),
         tuple((to_y(value), f"{value:.2f}".rstrip("0").rstrip(".") or "0") for value in y_ticks),
-        _front(marks), logarithmic, to_y(ceiling) if near else None,
-        "" if ceiling is None else f"ceiling {words.score(ceiling)}", tuple(left_out),
+        logarithmic, to_y(ceiling) if near else None,
+        "" if ceiling is None else f"ceiling {words.score(ceiling)}",
     )  # fmt: skip
 
 
@@ -120,15 +116,8 @@ def _log_axis(points: Sequence[Point]):
     return to_x, ticks
 
 
-def _front(marks: Sequence[Mark]) -> str:
-    """The Pareto front as steps: no method is both cheaper and better than one on it."""
-    corners = _corners(marks)
-    steps = "".join(f"H{mark.x}V{mark.y}" for mark in corners[1:])
-    return f"M{corners[0].x} {corners[0].y}{steps}H{WIDTH - RIGHT}"
-
-
-def _corners(marks: Sequence[Mark]) -> list[Mark]:
-    """The methods on the front, cheapest first."""
+def corners(marks: Sequence[Mark]) -> list[Mark]:
+    """The methods on the Pareto front, cheapest first: no method is both cheaper and better than one of them."""
     found: list[Mark] = []
     for mark in sorted(marks, key=lambda m: (m.point.x, -m.point.y)):
         if not found or mark.point.y > found[-1].point.y:
@@ -138,9 +127,9 @@ def _corners(marks: Sequence[Mark]) -> list[Mark]:
 
 def _front_boxes(marks: Sequence[Mark]) -> list[tuple]:
     """The front's segments as boxes that labels keep clear of."""
-    corners = _corners(marks)
+    front = corners(marks)
     boxes = []
-    for mark, after in zip(corners, [*corners[1:], None], strict=True):
+    for mark, after in zip(front, [*front[1:], None], strict=True):
         end = after.x if after else WIDTH - RIGHT
         boxes.append((mark.x, mark.y - 1, end, mark.y + 1))
         if after:
@@ -154,7 +143,7 @@ def _boxes_meet(a: tuple, b: tuple) -> bool:
 
 def _places(mark: Mark, lines: Sequence[str]):
     """(label_x, middle of the label, anchor, leader, box) of every place, nearest and roomier side first."""
-    width, height = _CHARACTER * max(map(len, lines)), _LINE * len(lines)
+    width, height = _CHARACTER * max(map(len, lines)), LINE * len(lines)
     roomier = -1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1
     tried = [(side, gap, shift) for side in (roomier, -roomier) for gap in (9, 22, 36) for shift in range(-138, 139, 3)]
     for side, gap, shift in sorted(tried, key=lambda t: t[1] + 1.2 * abs(t[2]) + (0 if t[0] == roomier else 4)):
@@ -213,7 +202,7 @@ def _free_place(mark: Mark, width: int, taken: list, labels: list, near: Sequenc
         line = _leader_box(mark, x, y) if leader else []
         if any(_boxes_meet(box, b) for b in (*taken, *labels)) or any(_boxes_meet(a, b) for a in line for b in labels):
             continue
-        first = round(y - _LINE * len(lines) / 2 + 9.6, 1)  # baseline of the first line
+        first = round(y - LINE * len(lines) / 2 + 9.6, 1)  # baseline of the first line
         placed = replace(mark, lines=lines, label_x=round(x, 1), label_y=first, anchor=anchor, leader=leader,
                          leader_y=round(y, 1))  # fmt: skip
         return placed, box, line

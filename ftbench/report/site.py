@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -24,18 +24,20 @@ MADE = ".ftbench-site.json"  # lists the files of the last rendering
 
 @dataclass(frozen=True)
 class Board:
-    """What pages are made of. release: the board version that is shown, None for the records as they are."""
+    """What pages are made of. release: the board version that is shown, None for the records as they are. site: the
+    folder of the pages, whose figures are kept while they show the same; None where all are to be made."""
 
     results: Path
     entries: tuple[Entry, ...]
     tables: tuple[Table, ...]
     facts: Mapping
     release: str | None = None
+    site: Path | None = None
 
 
 def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], None]) -> Path:
     """Write the site; see `ftbench.report.render`. Returns the path of `index.html`."""
-    board = gather(results, progress)
+    board = replace(gather(results, progress), site=site)
     for problem in dict.fromkeys(text for table in board.tables for text in table.runs_missing):
         warn(problem)
     try:
@@ -63,8 +65,9 @@ def gather(results: Path, progress: Progress) -> Board:
 def pages(board: Board) -> Iterator[Page]:
     """All files of the site. Each kind of page has a module with `exists(board)` and `pages(board, nav)`."""
     from ftbench.report import board as board_page
+    from ftbench.report import figures
 
-    kinds = {"index.html": board_page}
+    kinds = {"index.html": board_page, "figures": figures}
     shown = [file for file, module in kinds.items() if module.exists(board)]
     nav = tuple((file, title) for file, title in NAV if file in shown)
     style = environment().get_template("style.css.j2").render()

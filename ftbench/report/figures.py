@@ -1,0 +1,165 @@
+"""Quality against cost for papers: the main tables as SVG and PNG, drawn by matplotlib. Must not know HTML.
+
+The same data give the same bytes with one version of matplotlib. Each file holds the hash of what it shows, so that a
+file of an earlier rendering is kept while its data are the same: drawing is slow, and versions of matplotlib differ.
+"""
+
+import hashlib
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+from ftbench.report import plot, words
+from ftbench.report.aggregate import Row, Table
+from ftbench.report.columns import COSTS
+from ftbench.report.html import Page
+from ftbench.report.site import Board
+
+_AXES = (  # (cost, axis); the first that separate a table's methods are drawn
+    ("total_seconds", "seconds of the whole run"),
+    ("forward_equivalents", "forward-equivalents of training"),
+    ("search_p95_ms", "milliseconds per query, p95"),
+    ("index_bytes_per_item", "bytes per item in the index"),
+)  # fmt: skip
+_MOST_AXES, _MOST_TABLES = 2, 4  # so that drawing all of them anew stays a matter of seconds
+_DRAWING = 1  # changes with the look of the figures: earlier files are drawn anew
+_DPI = 200  # of the PNG: sharp on a page, and small in a repository
+_LEFT_OUT = {"svg": ("Date", "Creator"), "png": ("Software",)}  # what matplotlib would write of the time and itself
+_FONT = 9.5  # points; a figure is 400 points wide
+_COLOURS = {"best": "#0b6b61", "dot": "#b7b0a3", "ink": "#1d1c1a", "soft": "#57534d", "grid": "#e7e2d9",
+            "axis": "#cfc8bb", "ceiling": "#a8481c"}  # of style.css.j2, on white  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its file name without ending, the words at its axes, the methods, the ceiling's score."""
+
+    stem: str
+    axis: str
+    measure: str
+    points: tuple[plot.Point, ...]
+    ceiling: float | None
+
+    @property
+    def key(self) -> str:
+        """A hash of all that the figure shows."""
+        return hashlib.sha256(repr((_DRAWING, astuple(self))).encode()).hexdigest()
+
+
+def is_main(table: Table) -> bool:
+    """Whether a table belongs to the overview: equal compute, and no catalogue that only confirms another."""
+    return table.board == "equal-compute" and not table.data["name"].endswith("-confirm")
+
+
+def drawn(tables: Sequence[Table]) -> list[Table]:
+    """The tables that have figures."""
+    return [table for table in tables if is_main(table)][:_MOST_TABLES]
+
+
+def exists(board: Board) -> bool:
+    return any(of_table(table) for table in drawn(board.tables))
+
+
+def pages(board: Board, nav: tuple) -> Iterator[Page]:
+    """figures/*.svg and *.png."""
+    for table in drawn(board.tables):
+        for figure in of_table(table):
+            for kind in ("svg", "png"):
+                path = f"figures/{figure.stem}.{kind}"
+                yield Page(path, _kept(board, path, figure.key) or draw(figure, kind))
+
+
+def _kept(board: Board, path: str, key: str) -> bytes | None:
+    """The file of an earlier rendering, where it shows the same."""
+    file = board.site and board.site / path
+    content = file.read_bytes() if file and file.is_file() else b""
+    return content if key.encode() in content else None
+
+
+def of_table(table: Table) -> list[Figure]:
+    """Scatters of a table's rows, those that were measured on the machine that most of them come from."""
+    rows = [row for row in table.rows if row.headline.mean is not None]
+    tags = [tag for row in rows if len(row.hardware) == 1 for tag in row.hardware]
+    if not tags:
+        return []
+    tag = max(sorted(set(tags)), key=tags.count)
+    here = [row for row in rows if row.hardware == (tag,)]
+    costs = {cost.name: cost for cost in COSTS}
+    made: list[Figure] = []
+    for name, axis in _AXES:
+        known = [(row, cost) for row in here if (cost := costs[name].value(row)) is not None]
+        if not known or (made and not plot.says_something([cost for _, cost in known])) or len(made) == _MOST_AXES:
+            continue
+        points = [
+            plot.Point(label(row), cost, row.headline.mean, row.headline.low, row.headline.high, row.group == "best")
+            for row, cost in known
+        ]
+        ceiling = table.ceiling.headline.mean if table.ceiling else None
+        stem = f"{table.key}-{name.replace('_', '-')}"
+        made.append(Figure(stem, axis, words.measure(table.task["headline"]), tuple(points), ceiling))
+    return made
+
+
+def label(row: Row) -> str:
+    """A short name for a figure."""
+    parts = [words.spaced(row.method), *row.variant]
+    return " ".join(parts) + (" (zero-shot)" if row.is_zero_shot else "")
+
+
+def draw(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of that kind, "svg" or "png". No date and no random name is in it."""
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    made = plot.plot(figure.axis, figure.points, figure.ceiling)
+    settings = {"svg.hashsalt": "ftbench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": _FONT,
+                "text.parse_math": False}  # fmt: skip
+    about = {"Description": f"ftbench {figure.key}"} | dict.fromkeys(_LEFT_OUT[kind])
+    out = io.BytesIO()
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks: a box stands for them
+        canvas = Canvas(figsize=(plot.WIDTH / 72, plot.HEIGHT / 72), facecolor="white")
+        axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, plot.WIDTH), ylim=(plot.HEIGHT, 0))  # a unit is a point
+        axes.axis("off")
+        _draw_frame(axes, made, figure.measure)
+        _draw_marks(axes, made)
+        canvas.savefig(out, format=kind, dpi=_DPI, metadata=about)
+    return out.getvalue()
+
+
+def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
+    """Axes with their ticks, the ceiling and the Pareto front."""
+    base, end, soft, thin = plot.HEIGHT - plot.BOTTOM, plot.WIDTH - plot.RIGHT, _COLOURS["soft"], {"linewidth": 0.8}
+    for i, (y, text) in enumerate(made.y_ticks):
+        axes.plot((plot.LEFT, end), (y, y), color=_COLOURS["grid" if i else "axis"], zorder=1, **thin)
+        axes.text(plot.LEFT - 6, y, text, ha="right", va="center_baseline", color=soft)
+    for x, text in made.x_ticks:
+        axes.plot((x, x), (base, base + 4), color=_COLOURS["axis"], zorder=1, **thin)
+        axes.text(x, base + 15, text, ha="center", color=soft)
+    axes.text(end, base + 33, f"{made.axis}{', logarithmic' if made.logarithmic else ''} →", ha="right", color=soft)
+    axes.text(2, plot.TOP - 16, f"↑ {measure}", color=soft)
+    if made.ceiling is not None:
+        axes.plot((plot.LEFT, end), (made.ceiling,) * 2, color=_COLOURS["ceiling"], linewidth=1, dashes=(4, 3))
+        axes.text(end, made.ceiling - 4, made.ceiling_text, ha="right", color=_COLOURS["ceiling"])
+    elif made.ceiling_text:
+        axes.text(end, plot.TOP - 16, f"{made.ceiling_text} ↑", ha="right", color=_COLOURS["ceiling"])
+    corners = plot.corners(made.marks)
+    xs, ys = [mark.x for mark in corners], [mark.y for mark in corners]
+    axes.step([*xs, end], [*ys, ys[-1]], where="post", color=_COLOURS["best"], alpha=0.45, linewidth=1.3, zorder=2)
+
+
+def _draw_marks(axes, made: plot.Plot) -> None:
+    """Points with whiskers, and their labels."""
+    for mark in made.marks:
+        colour = _COLOURS["best" if mark.point.best else "dot"]
+        if mark.leader:
+            ends = (mark.x, mark.label_x), (mark.y, mark.leader_y)
+            axes.plot(*ends, color=_COLOURS["axis"], linewidth=0.8, zorder=3)
+        if mark.low is not None:
+            axes.plot((mark.x, mark.x), (mark.low, mark.high), color=_COLOURS["soft"], linewidth=1.1, zorder=4)
+        axes.plot(mark.x, mark.y, "o", markersize=8.5, color=colour, markeredgecolor="white", zorder=5)
+        side = {"start": "left", "end": "right"}[mark.anchor]
+        colour = _COLOURS["best" if mark.point.best else "ink"]
+        for i, line in enumerate(mark.lines):
+            axes.text(mark.label_x, mark.label_y + i * plot.LINE, line, ha=side, color=colour, zorder=6)
