@@ -1,6 +1,7 @@
 """Shared fixtures: a hand-made catalogue of random pictures, and a small drawn one."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -57,3 +58,17 @@ def cache(tmp_path_factory) -> Path:
 def session_cache(cache, monkeypatch):
     monkeypatch.setenv("FTBENCH_CACHE", str(cache))
     return cache
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium through Playwright, of the tests that open pages; without it they are skipped."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no chromium here: the page is not opened in a browser")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        opened = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield opened
+        opened.close()
