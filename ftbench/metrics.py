@@ -50,12 +50,13 @@ def unavailable(name: str, n_items: int) -> str | None:
     return None
 
 
-def evaluate(ranking: Ranking, names: Sequence[str]) -> dict[str, np.ndarray]:
+def evaluate(ranking: Ranking, names: Sequence[str], ideals: "Ideals | None" = None) -> dict[str, np.ndarray]:
     """{name: (q,) float64} per query; NaN for a query without a relevant item.
 
-    Raises FtbenchError for ndcg@k with k beyond the ranking's depth: gains below are not kept.
+    ideals: the ranking's own, where they are known already: runs of one data set share them. Raises FtbenchError for
+    ndcg@k with k beyond the ranking's depth: gains below are not kept.
     """
-    flat = _Flat(ranking)
+    flat = _Flat(ranking, ideals)
     return {name: flat.value(parse(name)) for name in names}
 
 
@@ -65,20 +66,38 @@ def discounts(k: int) -> np.ndarray:
     return np.array([1 / log2(rank + 1) for rank in range(1, k + 1)])
 
 
+class Ideals:
+    """What a perfect ranking of each query would hold. relevant (q,) float64: relevant items; NaN where none is."""
+
+    def __init__(self, offsets: np.ndarray, gain: np.ndarray, relevant_from: float):
+        """offsets (q+1,) int64, gain (g,) float64: each query's positive gains, descending."""
+        self._queries, self._gain = len(offsets) - 1, gain
+        self._owner = np.repeat(np.arange(self._queries), np.diff(offsets))
+        self._place = np.arange(len(gain)) - offsets[self._owner]
+        relevant = np.bincount(self._owner[gain >= relevant_from], minlength=self._queries).astype(np.float64)
+        self.relevant = np.where(relevant == 0, np.nan, relevant)
+        self._dcg: dict[int, np.ndarray] = {}
+
+    def dcg(self, k: int) -> np.ndarray:
+        """(q,) float64: the highest discounted gain to rank k."""
+        if k not in self._dcg:
+            first = self._place < k
+            gain = self._gain[first] * discounts(k)[self._place[first]]
+            self._dcg[k] = np.bincount(self._owner[first], gain, minlength=self._queries)
+        return self._dcg[k]
+
+
 class _Flat:
     """A ranking's columns with what several measures share."""
 
-    def __init__(self, ranking: Ranking):
+    def __init__(self, ranking: Ranking, ideals: Ideals | None = None):
         self.ranking = ranking
         self.queries = len(ranking.query_ids)
         self.owner = np.repeat(np.arange(self.queries), np.diff(ranking.offsets))
         relevant = np.flatnonzero(ranking.gain >= ranking.relevant_from)
         self.rel_owner, self.rel_rank = self.owner[relevant], ranking.rank[relevant].astype(np.int64)
-        ideal_owner = np.repeat(np.arange(self.queries), np.diff(ranking.ideal_offsets))
-        self.ideal_place = np.arange(len(ranking.ideal)) - ranking.ideal_offsets[ideal_owner]
-        self.ideal_owner = ideal_owner
-        self.relevant = self._sum(ideal_owner[ranking.ideal >= ranking.relevant_from]).astype(np.float64)
-        self.relevant[self.relevant == 0] = np.nan
+        self.ideals = ideals or Ideals(ranking.ideal_offsets, ranking.ideal, ranking.relevant_from)
+        self.relevant = self.ideals.relevant
 
     def _sum(self, owner: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(owner, weights, minlength=self.queries)
@@ -111,11 +130,8 @@ class _Flat:
             raise FtbenchError(f"ndcg@{k} needs ranks to {k}, the run keeps {ranking.depth}. Run with --depth {k}.")
         inside = (ranking.rank <= k) & (ranking.gain > 0)
         top = self._sum(self.owner[inside], ranking.gain[inside] * discounts(k)[ranking.rank[inside] - 1])
-        return np.where(np.isnan(self.relevant), np.nan, top / np.where(self._ideal(k) > 0, self._ideal(k), 1))
-
-    def _ideal(self, k: int) -> np.ndarray:
-        first = self.ideal_place < k
-        return self._sum(self.ideal_owner[first], self.ranking.ideal[first] * discounts(k)[self.ideal_place[first]])
+        ideal = self.ideals.dcg(k)
+        return np.where(np.isnan(self.relevant), np.nan, top / np.where(ideal > 0, ideal, 1))
 
 
 def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,7 +148,7 @@ def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.nd
     value = flat.value(measure)
     bands = [value.copy(), value.copy(), value.copy()]
     tied = np.unique(flat.owner[(ranking.tie_size > 1) & (ranking.gain > 0)])
-    ideal = flat._ideal(measure.k) if measure.kind == "ndcg" else None
+    ideal = flat.ideals.dcg(measure.k) if measure.kind == "ndcg" else None
     for query in tied[~np.isnan(value[tied])]:
         groups = _groups(ranking, int(query))
         if measure.kind == "ndcg":

@@ -5,8 +5,9 @@ ids and an item asks in several pairs).
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ftbench.runfile import Run
 from ftbench.search import Ranking
 
 _SEED = 20250101  # of the bootstrap behind every published interval; any constant would do
+_KEPT_UNITS = 10_000  # draws of larger shapes are made again: they take 8 KB a unit
 _BANDED = ("ndcg", "recall", "hit", "rr")  # measures whose range under ties is defined
 
 
@@ -80,27 +82,43 @@ class PairScores:
         return len(self.keep) - self.n_skipped
 
 
-def units(parts: Sequence[PairScores], name: str) -> tuple[list[str], np.ndarray]:
-    """Units (u) and their values (u,) float64, whose mean is the macro-mean of a measure over pairs.
+@dataclass(frozen=True)
+class Units:
+    """The units of some pairs, numbered as they are met first. ids (u); scored: per pair (q,) bool, the queries that
+    count; rows: per pair (k,) int64, the unit of each of them. Runs of one data set share it."""
 
-    With one pair: its queries' own values. With p pairs, where item i has value x_ij in pair j and pair j has n_j
-    values: the value of i is u/p · Σ_j x_ij / n_j, so that the mean over i is 1/p · Σ_j mean_i(x_ij).
-    """
-    number: dict[str, int] = {}
-    terms = []
-    for part in parts:
-        values = part.values(name)
-        scored = ~np.isnan(values)
-        ids = [query for query, keep in zip(part.query_ids, scored, strict=True) if keep]
-        rows = np.array([number.setdefault(query, len(number)) for query in ids], dtype=np.int64)
-        terms.append((rows, values[scored]))
-    total = np.zeros(len(number))
-    if len(parts) == 1:
-        total[terms[0][0]] = terms[0][1]
-        return list(number), total
-    for rows, values in terms:
-        total[rows] += values * (len(number) / (len(parts) * len(values)))
-    return list(number), total
+    ids: list[str]
+    scored: tuple[np.ndarray, ...]
+    rows: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Sequence[str], np.ndarray]]) -> "Units":
+        """pairs: the query ids of each and which of them count."""
+        number: dict[str, int] = {}
+        rows = [
+            np.array([number.setdefault(ids[q], len(number)) for q in np.flatnonzero(scored)], dtype=np.int64)
+            for ids, scored in pairs
+        ]
+        return cls(list(number), tuple(scored for _, scored in pairs), tuple(rows))
+
+    def values(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """(u,) float64 whose mean is the macro-mean of the parts, (q,) float64 for each pair.
+
+        With one pair: its queries' own values. With p pairs, where item i has value x_ij in pair j and pair j has n_j
+        values: the value of i is u/p · Σ_j x_ij / n_j, so that the mean over i is 1/p · Σ_j mean_i(x_ij).
+        """
+        total = np.zeros(len(self.ids))
+        for values, scored, rows in zip(parts, self.scored, self.rows, strict=True):
+            weight = 1 if len(parts) == 1 else len(total) / (len(parts) * len(rows))
+            total[rows] += values[scored] * weight
+        return total
+
+
+def units(parts: Sequence[PairScores], name: str) -> tuple[list[str], np.ndarray]:
+    """Units (u) and their values (u,) float64, whose mean is the macro-mean of a measure over pairs; see `Units`."""
+    values = [part.values(name) for part in parts]
+    found = Units.of([(part.query_ids, ~np.isnan(own)) for part, own in zip(parts, values, strict=True)])
+    return found.ids, found.values(values)
 
 
 def intervals(values: np.ndarray) -> np.ndarray:
@@ -111,15 +129,27 @@ def intervals(values: np.ndarray) -> np.ndarray:
     order agree.
     """
     count, seeds, u = values.shape
+    columns, means = values.reshape(count * seeds, u).T, []
+    for by_unit, by_seed in _kept(u, seeds) if u <= _KEPT_UNITS else _draws(u, seeds):
+        drawn = (by_unit.astype(np.float64) @ columns).reshape(len(by_unit), count, seeds)  # (c, u) @ (u, m s)
+        means.append(np.einsum("cms,cs->mc", drawn, by_seed) / (seeds * u))
+    ends = np.percentile(np.concatenate(means, axis=1), [2.5, 97.5], axis=1, overwrite_input=True).T
+    return np.round(np.clip(ends, 0, 1), 9)
+
+
+def _draws(u: int, seeds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """How often each resample of a chunk draws each unit (c, u) uint32 and each seed (c, s) int64."""
     generator = np.random.default_rng(_SEED)
-    means = np.empty((count, stats.RESAMPLES))
     for start in range(0, stats.RESAMPLES, 500):
         size = min(500, stats.RESAMPLES - start)
-        by_unit = generator.multinomial(u, np.full(u, 1 / u), size=size).astype(np.float64)  # (c, u)
-        by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)  # (c, s)
-        drawn = (by_unit @ values.reshape(count * seeds, u).T).reshape(size, count, seeds)
-        means[:, start : start + size] = np.einsum("cms,cs->mc", drawn, by_seed) / (seeds * u)
-    return np.round(np.clip(np.percentile(means, [2.5, 97.5], axis=1).T, 0, 1), 9)
+        by_unit = generator.multinomial(u, np.full(u, 1 / u), size=size).astype(np.uint32)
+        yield by_unit, generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size)
+
+
+@lru_cache(maxsize=4)
+def _kept(u: int, seeds: int) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The draws of one shape: a record has several intervals of the same shape, a board hundreds."""
+    return tuple(_draws(u, seeds))
 
 
 def summary(mean: float | None, low=None, high=None, tie_low=None, tie_high=None, reason: str | None = None) -> dict:
