@@ -4,9 +4,11 @@ A record's id is a hash of everything that its numbers depend on (`key`); hardwa
 record lies its run file, from which `measure` gives every number again, exactly.
 """
 
+import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -21,7 +23,7 @@ from ftbench.scores import measure
 from ftbench.search import Ranking
 
 __all__ = ["NUMERICS", "SCHEMA_VERSION", "Run", "check_writable", "cost", "environment", "find", "git_state", "key",
-           "measure", "method_title", "peak_memory", "read", "read_all", "record_id", "rescore", "run_of",
+           "measure", "method_title", "named", "peak_memory", "read", "read_all", "record_id", "rescore", "run_of",
            "source_sha256", "write"]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -191,6 +193,37 @@ def find(results: Path, identity: str) -> tuple[Path, dict] | None:
         except FtbenchError:
             continue
     return None
+
+
+def named(results: Path, given: str) -> tuple[Path, dict]:
+    """The record that a person names: by its path, its file's name with or without ending, or digits of its id (4 at
+    least).
+
+    Raises FtbenchError where there is none, with the nearest names, or where there are several.
+    """
+    if Path(given).is_file():
+        return Path(given), read(Path(given))
+    name = Path(given).name.removesuffix(".json").removesuffix(".html")
+    digits = name.lower() if re.fullmatch(r"[0-9a-fA-F]{4,64}", name) else None
+    stems = {path.stem: path for path in sorted(Path(results).glob("*/*/*.json"))}
+    found = [stem for stem in stems if stem == name or (digits and _begins(stem, digits))]
+    if len(found) > 1:
+        raise FtbenchError(f"{given!r} names {len(found)} records: {', '.join(found[:6])}. Type more digits of the id.")
+    if found:
+        path, record = stems[found[0]], read(stems[found[0]])
+        if digits is None or record["id"].startswith(digits):
+            return path, record
+    near = difflib.get_close_matches(name, stems, n=3, cutoff=0.5)
+    said = "Did you mean " + " or ".join(near) + "? " if near else ""
+    example = next(iter(stems), "bm25-0123456789ab")
+    raise FtbenchError(f"unknown record {given!r} in {results}. {said}Expected a path, a file's name such as {example}, "
+                       "or the first digits of an id; another folder: --results DIR")  # fmt: skip
+
+
+def _begins(stem: str, digits: str) -> bool:
+    """Whether the id in a record's file name may begin with these digits; a reproduction is named in full."""
+    short = stem.rpartition("-")[2]
+    return ".repro-" not in stem and (short.startswith(digits) or (len(digits) > 12 and digits.startswith(short)))
 
 
 def judgements_path(path: Path, record: Mapping) -> Path:
