@@ -216,8 +216,8 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
     near = difflib.get_close_matches(name, stems, n=3, cutoff=0.5)
     said = "Did you mean " + " or ".join(near) + "? " if near else ""
     example = next(iter(stems), "bm25-0123456789ab")
-    raise FtbenchError(f"unknown record {given!r} in {results}. {said}Expected a path, a file's name such as {example}, "
-                       "or the first digits of an id; another folder: --results DIR")  # fmt: skip
+    raise FtbenchError(f"unknown record {given!r} in {results}. {said}Expected a path, a file's name such as "
+                       f"{example}, or the first digits of an id; another folder: --results DIR")  # fmt: skip
 
 
 def _begins(stem: str, digits: str) -> bool:
