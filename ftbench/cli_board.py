@@ -1,6 +1,7 @@
 """The commands that read records: pages, comparisons, checks, submissions. Heavy imports wait until a command runs."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,34 +15,187 @@ Site = Annotated[Path, typer.Option("--site", help="Folder that the pages are wr
 
 def register(app: typer.Typer) -> None:
     """Add the commands, in the order in which `ftbench --help` lists them."""
-    for command in (report, export):
+    for command in (report, compare, export, rescore, verify, submit, validate, release):
         app.command()(command)
 
 
 def report(
     results: Results = Path("results"),
     site: Site = Path("site"),
+    version: Annotated[
+        str | None, typer.Option("--release", help="Show exactly the records of this board version, as 2026.1.")
+    ] = None,
 ) -> None:
     """Render the leaderboard: a folder of pages that opens without a server."""
     from ftbench import console
     from ftbench.report import render
 
     with console.progress_bars() as progress:
-        path = render(results, site, progress("Reading run files"), lambda text: print(text, file=sys.stderr))
+        warn = partial(print, file=sys.stderr)
+        path = render(results, site, progress("Reading run files"), warn, version)
     print(path)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A record: its path, its id, or the start of its id.", metavar="A")],
+    b: Annotated[str, typer.Argument(help="The record that it is compared with.", metavar="B")],
+    results: Results = Path("results"),
+    all_seeds: Annotated[
+        bool, typer.Option("--all-seeds", help="Take all seeds of each record's setting, averaged.")
+    ] = False,
+    site: Annotated[
+        Path | None, typer.Option("--site", help="Also write compare-A-B.html into this folder of pages.")
+    ] = None,
+) -> None:
+    """Compare two runs query by query: differences with interval and p-value, wins and losses, largest swings.
+
+    Example:
+
+    ftbench compare bm25-40f2 single_view_clip-e476 --all-seeds
+    """
+    from ftbench import compare as comparing
+    from ftbench.report.compared import show, write
+
+    sides = [comparing.side(comparing.find(results, text), all_seeds) for text in (a, b)]
+    found = comparing.compare(*sides)
+    show(found, results)
+    if site is not None:
+        print(write(found, results, site))
 
 
 def export(
     record: Annotated[
-        Path, typer.Argument(help="A record, as results/studio/query2item/bm25-….json.", metavar="RECORD")
-    ],
-    format_: Annotated[str, typer.Option("--format", help="trec.")] = "trec",
+        str | None,
+        typer.Argument(
+            help="A record, as results/studio/query2item/bm25-….json. Default: the board.", metavar="RECORD"
+        ),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", "-f", help="csv, json, latex, markdown; of a RECORD: trec.")
+    ] = None,
+    task: Annotated[list[str], typer.Option("--task", "-t", help="Tasks. Default: all. Repeatable.")] = [],
+    data: Annotated[list[str], typer.Option("--data", "-d", help="Data sets. Default: all. Repeatable.")] = [],
+    board: Annotated[list[str], typer.Option("--board", help="equal-compute or equal-steps. Default: both.")] = [],
+    measure: Annotated[
+        list[str], typer.Option("--measure", help="Such as ndcg@10. Default: all of a task's. Repeatable.")
+    ] = [],
+    intervals: Annotated[bool, typer.Option("--intervals", help="With 95% intervals of every measure.")] = False,
+    version: Annotated[str | None, typer.Option("--release", help="Of this board version, as 2026.1.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File. Default: standard output.")] = None,
+    results: Results = Path("results"),
 ) -> None:
-    """Print a record's run file as a TREC run."""
+    """Print the board's tables for a paper or a program, or a record's run file as a TREC run.
+
+    ftbench export --format latex --task query2item --data studio --intervals
+    """
     from ftbench import record as records
     from ftbench import runfile
 
-    if format_ != "trec":
-        raise FtbenchError(f"--format {format_}: expected trec.")
-    for line in runfile.export_trec(records.run_of(record, records.read(record))):
+    if record is not None:
+        if format_ not in (None, "trec"):
+            raise FtbenchError(f"--format {format_}: a record is exported as trec; leave RECORD out for the board.")
+        text = "".join(f"{line}\n" for line in runfile.export_trec(records.run_of(*records.named(results, record))))
+    else:
+        from ftbench import console
+        from ftbench import export as exporting
+
+        choice = exporting.Choice(tuple(task), tuple(data), tuple(board), tuple(measure), intervals, version)
+        with console.progress_bars() as progress:
+            text = exporting.export(results, format_ or "csv", choice, progress("Reading run files"))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        runfile.write_atomic(out, text.encode())
+        print(out)
+
+
+def rescore(
+    record: Annotated[
+        list[str], typer.Argument(help="Records. Default: all of --results.", metavar="[RECORD]...", show_default=False)
+    ] = [],
+    results: Results = Path("results"),
+) -> None:
+    """Compute every number again from the run files; fail where one differs; note what agrees in rescored.json."""
+    from ftbench import console
+    from ftbench import record as records
+    from ftbench import rescore as rescoring
+
+    paths = [records.named(results, name)[0] for name in record] or [path for path, _ in records.read_all(results)]
+    with console.progress_bars() as progress:
+        done = rescoring.rescore(paths, progress("Re-scoring"))
+    for folder in dict.fromkeys(path.resolve().parents[2] for path in paths):
+        rescoring.write_note(folder, [one for one in done if one.path.resolve().parents[2] == folder])
+    wrong = [f"{one.path}: {text}" for one in done for text in one.problems]
+    if wrong:
+        failed = sum(bool(one.problems) for one in done)
+        raise FtbenchError(f"{failed} of {len(done)} records do not follow from their run files:\n" + "\n".join(wrong))
+    print(f"{len(done)} records re-scored: every number follows from its run file, to the last digit.")
+
+
+def verify(
+    record: Annotated[str, typer.Argument(help="Path, file name, or first digits of the id.", metavar="RECORD")],
+    rerun: Annotated[bool, typer.Option("--rerun", help="Make the run again, and compare.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Store the rerun beside the original: other hardware only.")
+    ] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Check a record: schema, hashes, numbers, what must hold of any ranking; and, if asked, make its run again."""
+    from ftbench import console, reproduce
+    from ftbench import record as records
+
+    path, found = records.named(results, record)
+    problems = reproduce.verify(path, found)
+    if problems:
+        raise FtbenchError("\n".join([f"{path}: {len(problems)} problems", *(f"  - {text}" for text in problems)]))
+    print(f"{path}: schema, hashes, numbers and invariants hold.")
+    if not rerun:
+        return
+    with console.progress_bars() as progress:
+        made = reproduce.rerun(path, found, progress, keep)
+    for line in reproduce.told(made):
         print(line)
+    if not made.succeeded:
+        raise FtbenchError("not reproduced: see above.")
+
+
+def submit(
+    folder: Annotated[Path, typer.Argument(help="A new folder, such as submissions/my_method.", metavar="DIR")],
+    method: Annotated[str, typer.Option("--method", "-m", help="Name, or path to the method's file.")],
+    results: Results = Path("results"),
+) -> None:
+    """Pack a new method's records, run files and code into one folder for one pull request."""
+    from ftbench import console, submission
+
+    with console.progress_bars() as progress:
+        packed = submission.submit(folder, method, results, progress("Checking run files"))
+    left = f" ({packed.left} of earlier code left out)" if packed.left else ""
+    print(f"{packed.folder}: {packed.records} records{left}. Commit this folder alone, and open a pull request.")
+
+
+def validate(
+    folder: Annotated[Path, typer.Argument(help="What `ftbench submit` wrote.", metavar="DIR")],
+    results: Results = Path("results"),
+    json_: Annotated[Path | None, typer.Option("--json", help="Also write the outcome to this file.")] = None,
+) -> None:
+    """Check a submission without running any of it: what CI does. The exit code is 1 where it fails."""
+    from ftbench import console, validation
+    from ftbench.runfile import write_atomic
+
+    with console.progress_bars() as progress:
+        verdict = validation.validate(folder, results, progress=progress("Checking run files"))
+    if json_ is not None:
+        write_atomic(json_, verdict.as_json().encode())
+    print(verdict.as_text())
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+def release(
+    name: Annotated[str, typer.Argument(help="YEAR.NUMBER, such as 2026.1.", metavar="NAME")],
+    results: Results = Path("results"),
+) -> None:
+    """Freeze the board's records, all re-scored, under a name that can be cited: results/releases/NAME.json."""
+    from ftbench import release as releases
+
+    print(releases.freeze(results, name))

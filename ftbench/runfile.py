@@ -23,7 +23,7 @@ from ftbench.search import Ranking
 
 _INTEGERS = ("entries", "item", "below", "rank", "tie_before", "tie_size")  # int32
 _IDS = ("query_ids", "item_ids")
-_COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", "slice_names", "slice_bits")
+COLUMNS = ("pair", "depth", "relevant_from", *_IDS, *_INTEGERS, "score", "slice_names", "slice_bits")
 _MOST_SLICES = 62  # bits of an int64 that a mask may use
 _ZSTD_LEVEL = 19  # the highest that needs no special window; a file takes about 50 ms
 
@@ -77,6 +77,18 @@ def read_run(path: Path, judgements: Judgements, expected: Mapping | None = None
     judgements: those it was written with. expected: the record's `run_file` field; size and sha256 are then checked.
     Raises DataError where the file is missing, is not the one that the record names, or does not hold a run.
     """
+    data = read_bytes(path, expected)
+    try:
+        return _decode(data, judgements)
+    except (ValueError, TypeError, KeyError, OSError) as problem:  # pyarrow's own errors are ValueErrors
+        raise DataError(
+            f"{path} is not a run file of these judgements: {problem}. "
+            f"Expected the Parquet columns {', '.join(COLUMNS)}."
+        ) from None
+
+
+def read_bytes(path: Path, expected: Mapping | None = None) -> bytes:
+    """A run file as it is on disk, the sha256 of a record's `run_file` field checked. Raises DataError."""
     try:
         data = path.read_bytes()
     except OSError as problem:
@@ -88,13 +100,7 @@ def read_run(path: Path, judgements: Judgements, expected: Mapping | None = None
             f"run file {path} ({len(data)} bytes) is not the one its record names ({expected['bytes']} bytes, sha256 "
             f"{expected['sha256'][:12]}…). Run the record's command again with --force."
         )
-    try:
-        return _decode(data, judgements)
-    except (ValueError, TypeError, KeyError, OSError) as problem:  # pyarrow's own errors are ValueErrors
-        raise DataError(
-            f"{path} is not a run file of these judgements: {problem}. "
-            f"Expected the Parquet columns {', '.join(_COLUMNS)}."
-        ) from None
+    return data
 
 
 def export_trec(run: Run, tag: str = "ftbench") -> Iterator[str]:
@@ -198,7 +204,7 @@ def _types() -> dict:
     types |= dict.fromkeys((*_IDS, "slice_names"), pa.list_(pa.string()))
     types |= dict.fromkeys(_INTEGERS, pa.list_(pa.int32()))
     types |= {"score": pa.list_(pa.float32()), "slice_bits": pa.list_(pa.int64())}
-    return {name: types[name] for name in _COLUMNS}
+    return {name: types[name] for name in COLUMNS}
 
 
 def _encode(run: Run, judgements: Judgements) -> bytes:
@@ -234,13 +240,13 @@ def _decode(data: bytes, judgements: Judgements) -> Run:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(io.BytesIO(data)) as file:
-        missing = [name for name in _COLUMNS if name not in file.schema_arrow.names]
+        missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
         if missing:
             raise ValueError(f"without the columns {', '.join(missing)}")
-        table = file.read(columns=list(_COLUMNS))
+        table = file.read(columns=list(COLUMNS))
     rankings, slices = {}, {}
     for i, pair in enumerate(table["pair"].to_pylist()):
-        row = {name: table[name][i] for name in _COLUMNS}
+        row = {name: table[name][i] for name in COLUMNS}
         rankings[pair] = ranking = _ranking(pair, row, judgements.get(pair, {}))
         bits = row["slice_bits"].values.to_numpy()
         if len(bits) != len(ranking.query_ids):

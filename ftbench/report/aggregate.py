@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from ftbench import record as records
-from ftbench import scores, stats
+from ftbench import release, scores, stats
 from ftbench.errors import DataError
 from ftbench.items import Progress
 from ftbench.provenance import short_title
@@ -154,10 +154,10 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def load(results: Path) -> list[Entry]:
-    """All records of a results folder, reproductions beside their originals. Raises DataError."""
+def load(results: Path, version: str | None = None) -> list[Entry]:
+    """All records of a results folder, or of a release of it, reproductions beside their originals. Raises DataError."""
     originals, again = {}, {}
-    for path, record in records.read_all(results):
+    for path, record in release.frozen(results, version) if version else records.read_all(results):
         (again if records.is_reproduction(path) else originals).setdefault(record["id"], []).append((path, record))
     for identity, found in again.items():
         originals.setdefault(identity, found)
@@ -252,16 +252,16 @@ def _table(board: str, entries: Sequence[Entry], replaced: int, report: Callable
                  first["n_queries"], first["n_skipped"], replaced, tuple(missing), shared)  # fmt: skip
 
 
-def _units(entry: Entry) -> tuple[list[str], np.ndarray] | None:
-    """Per-query (or per-item) values of the headline measure, from the run file; None where the headline is null."""
+def _units(entry: Entry, measure: str | None = None) -> tuple[list[str], np.ndarray] | None:
+    """Per-query (or per-item) values of a measure, the headline by default, from the run file; None where it is null."""
     record = entry.record
-    headline = record["task"]["headline"]
-    if record["scores"][headline]["mean"] is None:
+    name = measure or record["task"]["headline"]
+    if record["scores"][name]["mean"] is None:
         return None
     run = records.run_of(entry.path, record)
     pairs = [pair["name"] for pair in record["task"]["pairs"]] or [""]
-    parts = [scores.PairScores(run.rankings[pair], (headline,)) for pair in pairs]
-    return scores.units(parts, headline)
+    parts = [scores.PairScores(run.rankings[pair], (name,)) for pair in pairs]
+    return scores.units(parts, name)
 
 
 def _stacked(row: Row, values: Mapping) -> tuple[list[str], np.ndarray] | None:
