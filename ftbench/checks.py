@@ -60,11 +60,11 @@ def _shape_problems(record: Mapping, run: Run) -> list[str]:
 def ranking_problems(ranking: Ranking) -> list[str]:
     """Why a ranking cannot have come of ranking anything: ids twice, gaps in ranks, scores or ties out of order."""
     n, found = len(ranking.item_ids), []
-    for ids, kind in ((ranking.query_ids, "query"), (ranking.item_ids, "item")):
+    for ids, kind in ((ranking.query_ids, "a query"), (ranking.item_ids, "an item")):
         if not all(isinstance(identifier, str) and identifier for identifier in ids):
-            return [f"a {kind} id is empty"]
+            return [f"{kind} id is empty"]
         if len(set(ids)) < len(ids):
-            found.append(f"a {kind} id occurs twice")
+            found.append(f"{kind} id occurs twice")
     if found or not 1 <= ranking.depth <= n:
         return found or [f"depth {ranking.depth} with a gallery of {n}"]
     counts = np.diff(ranking.offsets)
@@ -131,10 +131,16 @@ def measure_problems(ranking: Ranking, names: Sequence[str]) -> list[str]:
 
 def _perfect(ranking: Ranking) -> Ranking:
     """The judged items of each query, best first, and nothing else."""
-    place = np.arange(len(ranking.ideal)) - np.repeat(ranking.ideal_offsets[:-1], np.diff(ranking.ideal_offsets))
-    ranks = (place + 1).astype(np.int32)
+    counts = np.diff(ranking.ideal_offsets)
+    ranks = (np.arange(len(ranking.ideal)) - np.repeat(ranking.ideal_offsets[:-1], counts) + 1).astype(np.int32)
+    best_first = np.lexsort((-ranking.ideal, np.repeat(np.arange(len(counts)), counts)))
     alone = {"tie_first": ranks, "tie_size": np.ones_like(ranks), "score": -ranks.astype(np.float32)}
-    given = {"offsets": ranking.ideal_offsets, "rank": ranks, "gain": ranking.ideal, "item": np.zeros_like(ranks)}
+    given = {
+        "offsets": ranking.ideal_offsets,
+        "rank": ranks,
+        "gain": ranking.ideal[best_first],
+        "item": np.zeros_like(ranks),
+    }
     return replace(ranking, **given, **alone)
 
 
