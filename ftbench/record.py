@@ -15,6 +15,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
+from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import DataError, FtbenchError, RunError, several
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
@@ -86,12 +87,20 @@ def rescore(record: Mapping, run: Run) -> dict:
 # --- checking
 
 
+def _schema() -> dict:
+    return json.loads(files("ftbench").joinpath("record.schema.json").read_text(encoding="utf-8"))
+
+
+@cache
+def _accepts() -> schema.Check:
+    return schema.compiled(_schema())
+
+
 @cache
 def _validator():
     from jsonschema import Draft202012Validator
 
-    schema = json.loads(files("ftbench").joinpath("record.schema.json").read_text(encoding="utf-8"))
-    return Draft202012Validator(schema)
+    return Draft202012Validator(_schema())
 
 
 def problems(record: object) -> list[str]:
@@ -104,13 +113,17 @@ def problems(record: object) -> list[str]:
             f"it has schema version {version}, this ftbench reads up to {SCHEMA_VERSION}. "
             "Upgrade: pip install --upgrade ftbench"
         ]
-    found = [
-        f"{'.'.join(map(str, error.absolute_path)) or 'record'}: {error.message[:300]}"
-        for error in sorted(_validator().iter_errors(record), key=lambda error: str(list(error.absolute_path)))
-    ]
+    found = [] if _accepts()(record) else _explained(record)
     if not found and record["id"] != record_id(key(record)):
         found.append(f"id: {record['id'][:12]}… is not the hash of the record's own key; a field of it was changed")
     return found
+
+
+def _explained(record: dict) -> list[str]:
+    return [
+        f"{'.'.join(map(str, error.absolute_path)) or 'record'}: {error.message[:300]}"
+        for error in sorted(_validator().iter_errors(record), key=lambda error: str(list(error.absolute_path)))
+    ]
 
 
 def read(path: Path) -> dict:

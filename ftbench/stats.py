@@ -1,12 +1,15 @@
 """Uncertainty and comparison: bootstrap, paired randomization, Holm, rank groups. Numpy only; must not know records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 PERMUTATIONS = 100_000
 RESAMPLES = 2_000
-_CHUNK = 4_000  # permutations held at a time
+_CHUNK = 4_000  # permutations held at a time,
+_MOST = 8_000_000  # with at most so many signs (64 MB)
+_NEVER = 1e-6  # draws expected at most where a result is taken for certain
 
 
 def bootstrap(
@@ -32,26 +35,55 @@ def bootstrap(
     return float(low), float(high)
 
 
+def randomization_tests(
+    differences: np.ndarray, generator: np.random.Generator, permutations: int = PERMUTATIONS
+) -> np.ndarray:
+    """Two-sided p-values (r,) of the mean paired differences (r, q) under random signs (Fisher's randomization test).
+
+    p = (1 + number of sign draws at least as extreme) / (1 + permutations), so never 0. The rows share their draws:
+    each p is that of its own test. A row so far from 0 that by Hoeffding's bound (1963, theorem 2) fewer than 1e-6
+    extreme draws are to be expected, permutations · 2 exp(-t² / 2 Σ d²) with t = |Σ d|, has the least p that there is,
+    and is not drawn for.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    differences = differences[:, (differences != 0).any(axis=0)]  # a sign changes nothing there
+    p_values = np.ones(len(differences))
+    if not differences.size:
+        return p_values
+    largest = np.abs(differences).max(axis=1, keepdims=True)
+    scaled = differences / np.where(largest > 0, largest, 1)
+    total = scaled.sum(axis=1)
+    observed = np.abs(total) - 1e-9 * scaled.shape[1]  # equal sums must count as equal
+    squares = np.einsum("rq,rq->r", scaled, scaled)
+    exponents = -(np.maximum(observed, 0) ** 2) / (2 * np.where(squares > 0, squares, 1))
+    certain = permutations * 2 * np.exp(exponents) < _NEVER
+    p_values[certain] = 1 / (1 + permutations)
+    tested = np.flatnonzero(~certain & (squares > 0))
+    if len(tested):
+        extreme = _extreme(scaled[tested], total[tested], observed[tested], generator, permutations)
+        p_values[tested] = (1 + extreme) / (1 + permutations)
+    return p_values
+
+
+def _extreme(scaled, total, observed, generator: np.random.Generator, permutations: int) -> np.ndarray:
+    """(r,) int64: how many draws of signs for scaled (r, q) give sums at least `observed` (r,) from 0."""
+    queries = scaled.shape[1]
+    chunk, width = max(1, min(_CHUNK, _MOST // queries)), -(-queries // 8)
+    extreme, signs = np.zeros(len(scaled), dtype=np.int64), np.empty((chunk, queries))
+    for start in range(0, permutations, chunk):
+        count = min(chunk, permutations - start)
+        bits = np.frombuffer(generator.bytes(count * width), dtype=np.uint8).reshape(count, width)
+        signs[:count] = np.unpackbits(bits, axis=1, count=queries)
+        positive = signs[:count] @ scaled.T  # (c, q) @ (q, r) -> (c, r)
+        extreme += (np.abs(2 * positive - total) >= observed).sum(axis=0)
+    return extreme
+
+
 def randomization_test(
     differences: np.ndarray, generator: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> float:
-    """Two-sided p-value of a mean paired difference (q,) under random signs (Fisher's randomization test).
-
-    p = (1 + number of sign draws at least as extreme) / (1 + permutations), so never 0.
-    """
-    differences = np.asarray(differences, dtype=np.float64)
-    differences = differences[differences != 0]  # a sign changes nothing there
-    if not len(differences):
-        return 1.0
-    scaled = differences / np.abs(differences).max()
-    observed = abs(scaled.sum()) - 1e-9 * len(scaled)  # equal sums must count as equal
-    extreme, width = 0, -(-len(scaled) // 8)
-    for start in range(0, permutations, _CHUNK):
-        count = min(_CHUNK, permutations - start)
-        bits = np.frombuffer(generator.bytes(count * width), dtype=np.uint8).reshape(count, width)
-        positive = np.unpackbits(bits, axis=1, count=len(scaled)).astype(np.float64) @ scaled  # (c, q) @ (q,) -> (c,)
-        extreme += int((np.abs(2 * positive - scaled.sum()) >= observed).sum())
-    return (1 + extreme) / (1 + permutations)
+    """The p-value of one row of differences (q,); see `randomization_tests`."""
+    return float(randomization_tests(np.atleast_2d(differences), generator, permutations)[0])
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -66,18 +98,17 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def against_leader(means: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Holm-adjusted p-value of each row against the row with the highest mean; 1 for the leader.
+def against_leaders(tables: Sequence[np.ndarray], generator: np.random.Generator) -> list[np.ndarray]:
+    """Holm-adjusted p-values of the rows of each table against its row with the highest mean; 1 for that leader.
 
-    means (r, q) float64: methods by query, averaged over seeds. A row whose p exceeds the level is not separable from
-    the best.
+    tables: (r, q) float64 each, methods by query, averaged over seeds; r may differ, q may not. Each table is a family
+    of its own. A row whose p exceeds the level is not separable from the best. All are tested with the same draws.
     """
-    leader = int(means.mean(axis=1).argmax())
-    others = [i for i in range(len(means)) if i != leader]
-    raw = np.array([randomization_test(means[leader] - means[i], generator) for i in others])
-    out = np.ones(len(means))
-    out[others] = holm(raw)
-    return out
+    leaders = [int(means.mean(axis=1).argmax()) for means in tables]
+    others = [np.delete(means[leader] - means, leader, axis=0) for means, leader in zip(tables, leaders, strict=True)]
+    raw = randomization_tests(np.concatenate(others), generator)
+    parts = np.split(raw, np.cumsum([len(rows) for rows in others])[:-1])
+    return [np.insert(holm(part), leader, 1.0) for part, leader in zip(parts, leaders, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,42 @@ def test_more_permutations_than_a_chunk_holds(monkeypatch):
     np.testing.assert_allclose(found, exact_p([0.5, 0.2, -0.1, 0.4, 0.3]), atol=0.02)
 
 
+def test_rows_that_share_draws_have_the_p_values_of_their_own_tests():
+    rows = np.stack([generator(27, i).normal(shift, 1, 12) for i, shift in enumerate((0.0, 0.3, 0.6, -0.5, 1.5))])
+    rows = np.vstack([rows, np.zeros(12), 1e-9 * rows[1]])
+    expected = np.array([exact_p(row.tolist()) for row in rows[:5]] + [1, exact_p(rows[1].tolist())])
+    found = stats.randomization_tests(rows, generator(28))
+    np.testing.assert_allclose(found, expected, atol=0.008)
+    for i, row in enumerate(rows):
+        np.testing.assert_allclose(stats.randomization_test(row, generator(28)), found[i], rtol=1e-12)
+    assert stats.randomization_tests(np.zeros((0, 5)), generator(28)).shape == (0,)
+
+
+def test_what_is_certain_is_not_drawn_and_what_is_not_is(monkeypatch):
+    """Hoeffding's bound by hand: n equal differences give t² / 2 Σ d² = n/2, and 2e5 exp(-n/2) < 1e-6 from n = 53."""
+
+    class Drawn(Exception):
+        pass
+
+    def draw(*_):
+        raise Drawn
+
+    monkeypatch.setattr(stats, "_extreme", draw)
+    assert stats.randomization_test(np.full(53, -0.1), generator(29)) == 1 / 100_001
+    with pytest.raises(Drawn):
+        stats.randomization_test(np.full(52, -0.1), generator(29))
+    with pytest.raises(Drawn):
+        stats.randomization_tests(np.stack([np.full(60, 1.0), np.tile([1.0, -1.0], 30)]), generator(29))
+
+
+def test_hoeffdings_bound_holds_for_the_draws():
+    """Draws of uneven differences: never more extreme ones than twice the bound allows, wherever the threshold is."""
+    values = generator(30).exponential(size=40)
+    sums = np.abs((2.0 * generator(31).integers(0, 2, (50_000, 40)) - 1) @ values)
+    for t in np.linspace(0, values.sum(), 30):
+        assert (sums >= t).mean() <= 2 * math.exp(-(t**2) / (2 * (values**2).sum())) + 1e-12
+
+
 @pytest.mark.parametrize("draw", ["normal", "skewed", "graded"])
 def test_type_one_error_is_five_percent(draw):
     rng = generator(25)
@@ -178,11 +214,16 @@ def test_holm_by_hand():
 # ---- leader and pairs
 
 
+def against_leader(means, rng):
+    (p,) = stats.against_leaders([means], rng)
+    return p
+
+
 def test_against_leader_finds_who_is_not_separable():
     base = generator(30).random(300)
     noise = generator(31).normal(0, 0.2, 300)
     means = np.stack([base - 0.3, base + noise - noise.mean() - 0.001, base, base - 0.05])
-    p = stats.against_leader(means, generator(32))
+    p = against_leader(means, generator(32))
     assert p[2] == 1 and p[1] > 0.5, "the leader, and one that differs from it by noise alone"
     assert p[0] < 0.001 and p[3] < 0.001
 
@@ -190,12 +231,23 @@ def test_against_leader_finds_who_is_not_separable():
 def test_against_leader_adjusts_for_all_comparisons():
     lead = np.tile([0.5, 0.2, -0.1, 0.4, 0.3], (4, 1)) * np.array([[1.0], [0.0], [0.25], [0.5]])
     raw = exact_p([0.5, 0.2, -0.1, 0.4, 0.3])  # every row's differences are in this proportion
-    p = stats.against_leader(lead, generator(33))
+    p = against_leader(lead, generator(33))
     assert p[0] == 1
     np.testing.assert_allclose(p[1:], 3 * raw, atol=0.015)
-    np.testing.assert_allclose(stats.against_leader(lead[:1], generator(33)), [1])
-    same = stats.against_leader(np.tile(lead[0], (3, 1)), generator(33))
+    np.testing.assert_allclose(against_leader(lead[:1], generator(33)), [1])
+    same = against_leader(np.tile(lead[0], (3, 1)), generator(33))
     np.testing.assert_array_equal(same, [1, 1, 1])
+
+
+def test_each_table_has_its_own_leader_and_family():
+    first = generator(40).random((4, 30)) + np.array([[0.0], [0.3], [0.1], [0.25]])
+    second = generator(41).random((2, 30))
+    together = stats.against_leaders([first, second, first[:1]], generator(42))
+    assert [part.shape for part in together] == [(4,), (2,), (1,)]
+    assert all(found[table.mean(axis=1).argmax()] == 1 for table, found in zip((first, second), together, strict=False))
+    assert together[2].tolist() == [1]
+    for table, found in zip((first, second), together, strict=False):
+        np.testing.assert_allclose(found, against_leader(table, generator(43)), atol=0.015)
 
 
 def test_compare_by_hand():

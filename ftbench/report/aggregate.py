@@ -15,13 +15,12 @@ from statistics import median
 import numpy as np
 
 from ftbench import record as records
-from ftbench import release, scores, stats
+from ftbench import release
 from ftbench.errors import DataError
 from ftbench.items import Progress
 from ftbench.provenance import short_title
-from ftbench.report import quiet
+from ftbench.report import certainty, queries, quiet
 
-_SEED = 20250102  # of the permutations behind rank groups; any constant would do
 _ALPHA = 0.05  # family-wise error of "not separable from the best"
 WIDE_BAND = 0.01  # a tie band wider than this is worth a warning: it moves the second decimal
 CHANCE = "random"  # the method whose score is drawn as chance
@@ -155,7 +154,7 @@ def canonical(value: object) -> str:
 
 
 def load(results: Path, version: str | None = None) -> list[Entry]:
-    """All records of a results folder, or of a release of it, reproductions beside their originals. Raises DataError."""
+    """All records of a results folder or of a release of it, reproductions beside their originals. Raises DataError."""
     originals, again = {}, {}
     for path, record in release.frozen(results, version) if version else records.read_all(results):
         (again if records.is_reproduction(path) else originals).setdefault(record["id"], []).append((path, record))
@@ -170,25 +169,27 @@ def load(results: Path, version: str | None = None) -> list[Entry]:
 def tables(entries: Iterable[Entry], progress: Progress = quiet) -> list[Table]:
     """The tables of a page, in order of task, data set and board; query2item first, equal-compute first."""
     entries = list(entries)
-    read = count()
+    read = count(1)
 
-    def report() -> None:  # some run files are read for two boards
-        progress(min(next(read) + 1, len(entries)), len(entries))
+    def report() -> None:
+        progress(next(read), len(entries))
 
     groups: dict[tuple, list[Entry]] = {}
     for entry in entries:
         task, data = entry.record["task"], entry.record["data"]
         groups.setdefault((task["kind"] != "query2item", task["name"], data["name"]), []).append(entry)
-    made = []
+    made, values = [], {}
     for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
         current, replaced = _current(groups[name])
+        missing = _read(current, values, report)
         budgets = sorted({_budget(e.record) for e in current if _spends(e.record)}) or [("equal-compute", 0.0)]
         kinds = [board for board, _ in budgets]
         for board, spent in budgets:
             label = board if kinds.count(board) == 1 else f"{board}-{spent:g}"
             own = [e for e in current if not _spends(e.record) or _budget(e.record) == (board, spent)]
-            made.append(_table(label, own, replaced, report))
-    return made
+            table = _table(label, own, replaced)
+            made.append(replace(table, runs_missing=tuple(missing[e.path] for e in own if e.path in missing)))
+    return _with_certainty(made, values)
 
 
 def _budget(record: Mapping) -> tuple[str, float]:
@@ -230,59 +231,44 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     return chosen, len(entries) - len(chosen)
 
 
-def _table(board: str, entries: Sequence[Entry], replaced: int, report: Callable[[], None]) -> Table:
+def _read(entries: Sequence[Entry], values: dict, report: Callable[[], None]) -> dict[Path, str]:
+    """Add the values of finished records, by id; returns why, for those whose run file does not give them."""
+    reader, missing = queries.Reader(), {}
+    for entry in entries:
+        if entry.record["status"] == "ok":
+            try:
+                values[entry.record["id"]] = reader.values(entry.path, entry.record)
+            except DataError as problem:
+                missing[entry.path] = str(problem)
+        report()
+    return missing
+
+
+def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
+    """A table whose scores have no intervals yet."""
     done = [entry for entry in entries if entry.record["status"] == "ok"]
     failed = tuple(entry for entry in entries if entry.record["status"] != "ok")
     grouped: dict[tuple, list[Entry]] = {}
     for entry in done:
         grouped.setdefault(_identity(entry.record), []).append(entry)
-    values, missing = {}, []
-    for entry in done:
-        try:
-            values[entry.record["id"]] = _units(entry)
-        except DataError as problem:
-            missing.append(str(problem))
-        report()
-    rows = sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key)
-    rows = _with_intervals(_with_variants(rows), values)
-    rows, shared = _with_values(rows, values)
-    ranked = _with_groups([row for row in rows if row.ranked], values)
+    rows = _with_variants(sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key))
+    ranked, references = (tuple(row for row in rows if row.ranked is kind) for kind in (True, False))
     first = (done or entries)[0].record
-    return Table(first["task"], first["data"], board, tuple(ranked), tuple(r for r in rows if not r.ranked), failed,
-                 first["n_queries"], first["n_skipped"], replaced, tuple(missing), shared)  # fmt: skip
+    return Table(first["task"], first["data"], board, ranked, references, failed, first["n_queries"],
+                 first["n_skipped"], replaced, ())  # fmt: skip
 
 
-def _units(entry: Entry, measure: str | None = None) -> tuple[list[str], np.ndarray] | None:
-    """Per-query (or per-item) values of a measure, the headline by default, from the run file; None where it is null."""
-    record = entry.record
-    name = measure or record["task"]["headline"]
-    if record["scores"][name]["mean"] is None:
-        return None
-    run = records.run_of(entry.path, record)
-    pairs = [pair["name"] for pair in record["task"]["pairs"]] or [""]
-    parts = [scores.PairScores(run.rankings[pair], (name,)) for pair in pairs]
-    return scores.units(parts, name)
+def _units(entry: Entry, measure: str | None = None) -> queries.Values | None:
+    """Units and values of a measure (the headline unless named), from the run file; None where it is null."""
+    return queries.careful(entry.path, entry.record, measure)
 
 
-def _stacked(row: Row, values: Mapping) -> tuple[list[str], np.ndarray] | None:
-    """Units (u) and values (s, u) of a row, in one order of units for all seeds; None where a run file is missing."""
+def _stacked(row: Row, values: Mapping[str, queries.Values | None]) -> queries.Values | None:
+    """Units (u) and values (s, u) of a row, by record id; None where a seed has none, or other units."""
     found = [values.get(entry.record["id"]) for entry in row.entries]
-    if any(part is None for part in found):
+    if any(part is None or part[0] != found[0][0] for part in found):
         return None
-    ids = sorted(found[0][0])
-    if any(sorted(part[0]) != ids for part in found):
-        return None
-    return ids, np.stack([part[1][np.argsort(part[0])] for part in found])  # (s, u)
-
-
-def _with_values(rows: list[Row], values: Mapping) -> tuple[list[Row], tuple[str, ...]]:
-    """Rows with their values, and the units that they share: those of the first row that has any."""
-    stacked = [_stacked(row, values) for row in rows]
-    units = next((found[0] for found in stacked if found is not None), [])
-    return [
-        replace(row, values=found[1].mean(axis=0)) if found is not None and found[0] == units else row
-        for row, found in zip(rows, stacked, strict=True)
-    ], tuple(units)
+    return found[0][0], np.stack([part[1] for part in found])  # (s, u)
 
 
 def _row(entries: Sequence[Entry]) -> Row:
@@ -302,21 +288,6 @@ def _row(entries: Sequence[Entry]) -> Row:
         cost={name: _median(r["cost"][name] for r in found) for name in records.COST_FIELDS},
     )
     return replace(row, headline=row.scores[task["headline"]])
-
-
-def _with_intervals(rows: list[Row], values: Mapping) -> list[Row]:
-    """Rows with the interval of their headline; those with equally many seeds and units share the draws."""
-    alike: dict[tuple, list[int]] = {}
-    stacked = [_stacked(row, values) for row in rows]
-    for i, found in enumerate(stacked):
-        if found is not None:
-            alike.setdefault(found[1].shape, []).append(i)
-    out = list(rows)
-    for places in alike.values():
-        ends = scores.intervals(np.stack([stacked[i][1] for i in places]))  # (m, s, u) -> (m, 2)
-        for i, (low, high) in zip(places, ends.tolist(), strict=True):
-            out[i] = replace(rows[i], headline=replace(rows[i].headline, low=low, high=high))
-    return out
 
 
 def _mean(parts: Iterable[Mapping | None]) -> Score:
@@ -363,18 +334,36 @@ def _plain(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _with_groups(rows: list[Row], values: Mapping) -> list[Row]:
-    """Rank groups: every ranked row of the table against its leader. The family is all of them, whatever is shown."""
-    stacked = {i: found for i, row in enumerate(rows) if (found := _stacked(row, values)) is not None}
-    if len(stacked) < sum(row.headline.mean is not None for row in rows) or not stacked:
-        return rows  # a run file is missing: no claim
-    ids = next(iter(stacked.values()))[0]
-    if any(other != ids for other, _ in stacked.values()):
-        return rows
-    names = list(stacked)
-    means = np.stack([stacked[i][1].mean(axis=0) for i in names])  # (r, u), mean over seeds
-    adjusted = stats.against_leader(means, np.random.default_rng(_SEED))
-    out = list(rows)
-    for i, p in zip(names, adjusted, strict=True):
-        out[i] = replace(rows[i], group="best" if p > _ALPHA else "below", p=float(p))
-    return out
+def _with_certainty(found: list[Table], values: Mapping) -> list[Table]:
+    """The tables with intervals, values by unit and rank groups of their rows."""
+    stacked = [[_stacked(row, values) for row in table.all_rows] for table in found]
+    ends = iter(certainty.intervals([part and part[1] for parts in stacked for part in parts]))
+    made = []
+    for table, parts in zip(found, stacked, strict=True):
+        count, rows = len(table.references), []
+        units = next((part[0] for part in (*parts[count:], *parts[:count]) if part), ())
+        for row, part in zip(table.all_rows, parts, strict=True):
+            low, high = next(ends) or (None, None)
+            own = part[1].mean(axis=0) if part and part[0] == units else None
+            rows.append(replace(row, headline=replace(row.headline, low=low, high=high), values=own))
+        made.append(replace(table, units=units, references=tuple(rows[:count]), rows=tuple(rows[count:])))
+    p_values = certainty.against_leaders([_family(table) for table in made])
+    return [table if p is None else _grouped(table, p) for table, p in zip(made, p_values, strict=True)]
+
+
+def _family(table: Table) -> np.ndarray | None:
+    """Values (r, u) of all ranked rows with a score, whatever is shown; None where the run file of one is missing."""
+    rows = [row for row in table.rows if row.headline.mean is not None]
+    if not rows or any(row.values is None for row in rows):
+        return None  # no claim
+    return np.stack([row.values for row in rows])
+
+
+def _grouped(table: Table, p_values: np.ndarray) -> Table:
+    adjusted = iter(p_values.tolist())
+    rows = [
+        replace(row, group="best" if p > _ALPHA else "below", p=p)
+        if row.headline.mean is not None and (p := next(adjusted)) is not None else row
+        for row in table.rows
+    ]  # fmt: skip
+    return replace(table, rows=tuple(rows))
