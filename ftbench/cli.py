@@ -269,6 +269,9 @@ def data_inspect(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the datasheet: page, Croissant metadata, contact sheet.")
     ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="Results folder whose leaderboard is to show the datasheet.")
+    ] = None,
 ) -> None:
     """Say what is in a prepared data set: splits, views, texts, duplicates, what was dropped, licence."""
     from ftbench import datasheet, inventory
@@ -277,6 +280,28 @@ def data_inspect(
     print(datasheet.as_text(datasheet.facts(catalogue)))
     if out is not None:
         print("\n".join(map(str, datasheet.write(catalogue, out))))
+    if results is not None:
+        print(datasheet.write_json(catalogue, results))
+
+
+@data_app.command("bundle")
+def data_bundle(
+    name: Data,
+    results: RunResults = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="Of imported data: I may show its texts and pictures on a page.")
+    ] = False,
+) -> None:
+    """Export what the gallery shows of a prepared data set: sampled queries, retrieved items, small pictures.
+
+    Written beside the records; `ftbench report` then renders the gallery without the data.
+    """
+    from ftbench import inventory
+    from ftbench.report.gallery import export
+
+    catalogue = inventory.prepared(name)
+    folder = results or Path("private-results" if catalogue.info.private else "results")
+    print(export(catalogue, folder, own))
 
 
 @data_app.command("sheet")

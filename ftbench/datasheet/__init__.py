@@ -32,3 +32,21 @@ def write(catalogue: "Catalogue", folder: Path) -> list[Path]:
     from ftbench.datasheet.page import write as write_all
 
     return write_all(catalogue, Path(folder))
+
+
+def write_json(catalogue: "Catalogue", results: Path) -> Path:
+    """Write the facts to <results>/<name>/datasheet.json, from which the leaderboard makes its page of the data.
+
+    It holds no text or picture of data that may not be redistributed. Raises DataError where it cannot be written.
+    """
+    from ftbench.datasheet.blocks import as_json
+    from ftbench.errors import DataError
+    from ftbench.runfile import write_atomic
+
+    path = Path(results) / catalogue.name / "datasheet.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DataError(f"cannot make {path.parent}: {problem.strerror}. Name another folder: --results") from None
+    write_atomic(path, as_json(facts(catalogue)).encode())
+    return path

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ftbench.report import figures, words
+from ftbench import citation
+from ftbench.report import cite, figures, words
 from ftbench.report.aggregate import Row, Score, Table
 from ftbench.report.columns import COSTS, Cost, Part, parts
 from ftbench.report.html import Page, page
@@ -82,6 +83,7 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
     yield page(
         "index.html", "board.html.j2", nav, board.facts, sections=sections, main=main,
         glance=_glance([section.table for section in main]), data=_html_safe(data),
+        cite=citation.of_board(cite.version(board.facts)).bibtex(),
     )  # fmt: skip
 
 

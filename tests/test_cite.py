@@ -1,0 +1,157 @@
+"""How to cite: entries that BibTeX reads, of exactly the board and the run; and CITATION.cff kept in step."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+import synthetic
+from typer.testing import CliRunner
+
+from ftbench import __version__, citation, record
+from ftbench.cli import app
+from ftbench.errors import FtbenchError
+from ftbench.report import quiet
+from ftbench.report.site import gather
+
+ROOT = Path(__file__).resolve().parent.parent
+HOSTILE = "}} \\input{/etc/passwd} % $x^2$ #1 _a_ ~ & {{ \n\x00 é \u202e"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cite") / "results"
+    for method, seed in (("bm25", 0), ("mean_pooling", 0), ("mean_pooling", 1)):
+        synthetic.add(folder, method=method, seed=seed, n_queries=6, n_items=20)
+    return folder
+
+
+def parsed(text):
+    """{key: {field: value}} of BibTeX text, read by its braces alone. Fails where they do not balance."""
+    found, place = {}, 0
+    while match := re.compile(r"\s*@(\w+)\{([^,\s]+),").match(text, place):
+        place, fields = match.end(), {}
+        while name := re.compile(r"\s*(\w+)\s*=\s*\{").match(text, place):
+            start, depth, place = name.end(), 1, name.end()
+            while depth:
+                depth += {"{": 1, "}": -1}.get(text[place], 0)  # BibTeX counts braces after a backslash, too
+                place += 1
+            fields[name[1]] = text[start : place - 1]
+            place = re.compile(r",?").match(text, place).end()
+        place = re.compile(r"\s*\}").match(text, place).end()
+        assert match[2] not in found, f"the key {match[2]} occurs twice"
+        found[match[2]] = fields
+    assert not text[place:].strip(), text[place:]
+    return found
+
+
+def cite(*arguments):
+    done = CliRunner().invoke(app, ["cite", *map(str, arguments)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_the_software_and_both_papers_have_entries():
+    found = parsed(cite())
+    assert list(found) == ["ftbench", "chen2026factorized", "lien2024generalized"]
+    assert found["ftbench"]["version"] == __version__
+    paper = found["chen2026factorized"]
+    assert paper["author"].startswith("Chen, Xiwen and Lien, Yen-Chieh and") and paper["author"].count(" and ") == 6
+    assert r"Casta{\~n}os, Mar{\'\i}a" in paper["author"]
+    assert found["lien2024generalized"]["author"].endswith("Croft, W. Bruce")
+
+
+def test_a_run_is_cited_with_its_id_date_and_board(results):
+    path = next(results.rglob("bm25-*.json"))
+    found = record.read(path)
+    for name in (path, path.stem, found["id"], found["id"][:8]):
+        entries = parsed(cite(name, "--results", results))
+        (key,) = set(entries) - set(parsed(cite()))
+        note = entries[key]["note"]
+        assert key == f"ftbench_bm25_{found['id'][:12]}"
+        assert found["id"] in note and "15 January 2026" in note
+        assert gather(results, quiet).facts["digest"] in note
+
+
+def test_the_board_is_cited_by_the_digest_that_its_page_shows(results):
+    facts = gather(results, quiet).facts
+    entries = parsed(cite("--board", "--results", results))
+    board = entries[f"ftbench_board_{facts['digest']}"]
+    assert board["version"] == f"digest {facts['digest']}" and "3 records, newest of 2026-01-15" in board["note"]
+    assert citation.of_board(citation.Version("2026.1", "abc", 3, "2026-01-15")).bibtex().count("2026.1") == 2
+    assert "2026_1" in citation.of_board(citation.Version("2026.1", "abc", 3, "2026-01-15")).key
+
+
+def test_the_digest_moves_with_every_record_and_with_no_order(results):
+    found = [one for _, one in record.read_all(results)]
+    assert citation.digest(found) == citation.digest(found[::-1])
+    assert len({citation.digest(found), citation.digest(found[1:]), citation.digest([])}) == 3
+    changed = [found[0] | {"run_file": found[0]["run_file"] | {"sha256": "0" * 64}}, *found[1:]]
+    assert citation.digest(changed) != citation.digest(found)
+
+
+def test_plain_text_is_a_line_per_entry_without_tex(results):
+    lines = cite("bm25-" + record.read(next(results.rglob("bm25-*.json")))["id"][:12], "--text", "--results", results)
+    assert len(lines.splitlines()) == 4 and "María Castaños" in lines and "\\" not in lines
+
+
+def test_unknown_records_name_the_nearest_and_what_to_type(results):
+    stem = next(results.rglob("bm25-*.json")).stem
+    with pytest.raises(FtbenchError, match=rf"unknown record 'bm52{stem[4:]}'.*Did you mean {stem}") as problem:
+        cite("bm52" + stem[4:], "--results", results)
+    assert "--results DIR" in str(problem.value)
+    with pytest.raises(FtbenchError, match="unknown record"):
+        cite("0" * 64, "--results", results)
+    with pytest.raises(FtbenchError, match="one of the two"):
+        cite(stem, "--board", "--results", results)
+
+
+def test_a_prefix_of_several_ids_asks_for_more_digits(results, tmp_path):
+    folder = tmp_path / "studio" / "query2item"
+    folder.mkdir(parents=True)
+    for tail in ("abcd11111111", "abcd22222222"):
+        (folder / f"bm25-{tail}.json").write_text("{}")
+    with pytest.raises(FtbenchError, match="'abcd' names 2 records.*more digits"):
+        record.named(tmp_path, "abcd")
+
+
+def test_hostile_texts_stay_texts_and_braces_balance(results):
+    found = record.read(next(results.rglob("bm25-*.json")))
+    found |= {"task": found["task"] | {"name": HOSTILE}, "data": found["data"] | {"name": HOSTILE}}
+    entry = citation.of_run(found, citation.Version(HOSTILE, "abc", 1, "2026-01-15"))
+    (fields,) = parsed(entry.bibtex()).values()
+    assert "\\input" not in fields["title"] and r"\textbackslash{}input\textbraceleft{}" in fields["title"]
+    assert not any(unicodedata.category(c) in ("Cc", "Cf") for c in entry.bibtex() if c != "\n")
+    assert re.fullmatch(r"[A-Za-z0-9_]+", entry.key)
+    for sign in "%$#_&":
+        assert re.search(rf"(?<!\\)\{sign}", re.sub(r"\$\\to\$", "", fields["title"])) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a_b", r"a\_b"), ("é", r"{\'e}"), ("ï", r'{\"\i}'), ("ç", r"{\c c}"), ("a\n b", "a b"), ("Ł", "Ł"),
+     ("→", r"$\to$")],
+)  # fmt: skip
+def test_text_for_tex(text, shown):
+    assert citation.tex(text) == shown
+
+
+def test_the_citation_file_is_in_step():
+    """CITATION.cff, read by its indentation: the dependency-free part of YAML that it uses."""
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    top = dict(line.split(": ", 1) for line in lines if re.match(r"[a-z-]+: ", line))
+    assert top["version"].strip('"') == __version__
+    assert top["title"].strip('"') == citation.TITLE
+    papers = "\n".join(lines).split("\nreferences:")[1].split("\n  - type: ")[1:]
+    for paper, told in zip(citation.PAPERS, papers, strict=True):
+        names = zip(*(re.findall(rf"{part}: (.+)", told) for part in ("given-names", "family-names")), strict=True)
+        assert tuple(" ".join(name) for name in names) == paper.authors
+        assert f'title: "{paper.title}"' in told and f"year: {paper.year}" in told
+        assert f'url: "{dict(paper.fields)["url"]}"' in told and dict(paper.fields)["note"].split()[-1] in told
+
+
+def test_the_readme_names_the_papers_alike():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for paper in citation.PAPERS:
+        assert f"{', '.join(paper.authors)}. *{paper.title}.*" in readme
