@@ -1,0 +1,134 @@
+"""Values by query, read the quick way, are those of the whole run file; what does not fit goes the careful way."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+
+from ftbench import metrics, record, search
+from ftbench.errors import DataError
+from ftbench.report import queries
+
+COMMITTED = Path(__file__).resolve().parent.parent / "results"
+
+
+@pytest.fixture
+def careful(monkeypatch):
+    """The paths that were read the careful way."""
+    asked, real = [], queries.careful
+
+    def noted(path, *more):
+        asked.append(path)
+        return real(path, *more)
+
+    monkeypatch.setattr(queries, "careful", noted)
+    return asked
+
+
+def assert_same(found, expected):
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_the_values_of_all_committed_records_to_the_last_digit(careful):
+    readers = {}
+    for path, entry in record.read_all(COMMITTED):
+        reader = readers.setdefault((entry["task"]["name"], entry["data"]["fingerprint"]), queries.Reader())
+        found = reader.values(path, entry)
+        assert careful == [], path.name
+        assert_same(found, queries.careful(path, entry))
+        careful.clear()
+
+
+@pytest.mark.parametrize("about", [{"ties": True}, {"task": "cross_view"}, {"n_items": 12}])
+@pytest.mark.parametrize("cells", [True, False], ids=["table", "search"])
+def test_the_values_of_made_up_records(tmp_path, monkeypatch, careful, about, cells):
+    monkeypatch.setattr(queries, "_MOST_CELLS", 10**9 if cells else 0)
+    reader = queries.Reader()
+    for seed in range(2):
+        path = synthetic.add(tmp_path, seed=seed, **about)
+        entry = record.read(path)
+        found = reader.values(path, entry)
+        assert careful == [] and list(found[0]) == sorted(found[0])
+        assert_same(found, queries.careful(path, entry))
+        careful.clear()
+
+
+@pytest.mark.parametrize("measure", ["ndcg@5", "recall@10", "hit@3", "rr@10", "ap@10", "p@1"])
+def test_any_measure_of_any_gains_within_the_depth(measure):
+    """Queries without judgements and without relevant ones, gains of many sizes, judged items beyond the depth."""
+    rng = np.random.default_rng(1)
+    items, asks = [f"i{k:02d}" for k in range(30)], [f"q{k}" for k in range(12)]
+    gains = {q: {i: float(rng.choice([0, 0.1, 1 / 3, 1, 3])) for i in rng.permutation(items)[: 3 * k]}
+             for k, q in enumerate(asks)}  # fmt: skip
+    ranking = search.rank_scores(rng.standard_normal((12, 30)), asks, items, gains, 1.0)
+    judged = [(q, i, g) for q in asks for i, g in gains[q].items()]
+    gallery = made(ranking, judged)
+    top = np.concatenate([ranking.item[ranking.offsets[q] :][:10] for q in range(12)])
+    expected = metrics.evaluate(ranking, [measure])[measure]
+    np.testing.assert_array_equal(gallery.values(top, measure), expected)
+    for wrong in (top[:-1], top - 1, np.where(top == top[0], 30, top)):
+        with pytest.raises(ValueError, match="other items"):
+            gallery.values(wrong, measure)
+    with pytest.raises(ValueError, match="judgement is given twice"):
+        made(ranking, [*judged, judged[-1]])
+    with pytest.raises(ValueError, match="id is given twice"):
+        made(dataclasses.replace(ranking, item_ids=[*items[:-1], "i00"]), judged)
+
+
+def made(ranking, judged):
+    import pyarrow as pa
+
+    head = {"pair": "", "depth": ranking.depth, "relevant_from": ranking.relevant_from,
+            "query_ids": pa.array(ranking.query_ids), "item_ids": pa.array(ranking.item_ids)}  # fmt: skip
+    columns = dict(zip(("query_id", "item_id", "gain"), map(list, zip(*judged, strict=True)), strict=True))
+    return queries.Gallery(head, pa.table(columns))
+
+
+def test_a_record_whose_mean_is_another_is_read_the_careful_way(tmp_path, careful):
+    path = synthetic.add(tmp_path)
+    entry = record.read(path)
+    entry["scores"]["ndcg@10"]["mean"] += 1e-6
+    assert_same(queries.Reader().values(path, entry), queries.careful(path, entry))
+    assert careful[0] == path
+    entry["scores"]["ndcg@10"]["mean"] = None
+    assert queries.Reader().values(path, entry) is None
+
+
+def test_a_measure_deeper_than_the_ranking_is_read_the_careful_way(tmp_path, careful):
+    path = synthetic.add(tmp_path, n_items=150)
+    entry = record.read(path)
+    entry["task"]["headline"] = "recall@100"
+    assert_same(queries.Reader().values(path, entry), queries.careful(path, entry))
+    assert careful[0] == path
+
+
+def test_runs_of_other_queries_do_not_share_a_gallery(tmp_path):
+    reader = queries.Reader()
+    for count in (60, 50):
+        path = synthetic.add(tmp_path / str(count), n_queries=count)
+        assert_same(reader.values(path, record.read(path)), queries.careful(path, record.read(path)))
+
+
+def test_what_is_wrong_with_a_run_file_is_said(tmp_path):
+    path = synthetic.add(tmp_path)
+    entry, run = record.read(path), path.with_suffix(".parquet")
+    whole = run.read_bytes()
+    pq.write_table(pq.read_table(run).drop_columns(["item"]), run)
+    with pytest.raises(DataError, match="not the one its record names"):
+        queries.Reader().values(path, entry)
+    renamed = entry | {"run_file": entry["run_file"] | {"sha256": hashlib.sha256(run.read_bytes()).hexdigest()}}
+    with pytest.raises(DataError, match="without the columns item"):
+        queries.Reader().values(path, renamed)
+    run.write_bytes(whole)
+    judgements = record.judgements_path(path, entry)
+    judgements.rename(judgements.with_name("away"))
+    with pytest.raises(DataError, match="judgements .* are missing"):
+        queries.Reader().values(path, entry)
+    run.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        queries.Reader().values(path, entry)
