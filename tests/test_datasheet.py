@@ -338,3 +338,16 @@ def test_croissant_is_valid_to_its_own_library(pages, toy, tmp_path):
         issues = mlcroissant.Dataset(jsonld=str(tmp_path / "one.json")).metadata.ctx.issues
         assert not issues.errors
         assert all("datePublished" in warning for warning in issues.warnings)
+
+
+def test_the_file_for_the_board_is_valid_and_holds_no_word_of_data_that_stays_at_home(shops, tmp_path):
+    from ftbench.report import data
+
+    for shop, shown in zip(shops, (False, True), strict=True):
+        path = datasheet.write_json(shop, tmp_path)
+        sheet = data.read(path)
+        assert path == tmp_path / shop.name / data.FILE and sheet["fingerprint"] == shop.fingerprint
+        blocks = json.dumps(sheet["blocks"])
+        assert ('"lamp"' in blocks) == ("mug" in blocks) == ('"v1"' in blocks) == shown and "zanzibar" not in blocks
+        assert all(block["bars"] is None or len(block["bars"]) == len(block["rows"]) for block in sheet["blocks"])
+        assert datasheet.write_json(shop, tmp_path).read_bytes() == path.read_bytes()
