@@ -4,7 +4,6 @@ Must not know how records are made. The same records give the same bytes; files 
 longer has are removed, other files of the folder are left alone.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from ftbench import __version__
+from ftbench import __version__, citation, release
 from ftbench.errors import DataError
 from ftbench.items import Progress
 from ftbench.report.aggregate import Entry, Table, load, tables
@@ -35,10 +34,12 @@ class Board:
     site: Path | None = None
 
 
-def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], None]) -> Path:
+def render(
+    results: Path, site: Path, progress: Progress, warn: Callable[[str], None], version: str | None = None
+) -> Path:
     """Write the site; see `ftbench.report.render`. Returns the path of `index.html`."""
-    board = replace(gather(results, progress), site=site)
-    for problem in dict.fromkeys(text for table in board.tables for text in table.runs_missing):
+    board = replace(gather(results, progress, version), site=site)
+    for problem in dict.fromkeys([text for table in board.tables for text in table.runs_missing] + problems(board)):
         warn(problem)
     try:
         site.mkdir(parents=True, exist_ok=True)
@@ -49,28 +50,39 @@ def render(results: Path, site: Path, progress: Progress, warn: Callable[[str], 
         path = site / page.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if not (path.is_file() and path.read_bytes() == page.content):
-            write_atomic(path, page.content)
+            write_atomic(path, page.content, durable=False)
         made.append(page.path)
     _sweep(site, made)
     return site / "index.html"
 
 
-def gather(results: Path, progress: Progress) -> Board:
-    """The board of a results folder."""
-    entries = load(results)
+def gather(results: Path, progress: Progress, version: str | None = None) -> Board:
+    """The board of a results folder as it is, or of a release of it."""
+    entries = load(results, version)
     found = tuple(tables(entries, progress))
-    return Board(Path(results), tuple(entries), found, _facts(entries, found))
+    facts = _facts(entries, found) | {"release": version, "changes": release.changes(results, version)}
+    return Board(Path(results), tuple(entries), found, facts, version)
+
+
+def problems(board: Board) -> list[str]:
+    """What of the results folder is not shown though it is there, in words."""
+    from ftbench.report import gallery
+
+    return gallery.problems(board)
 
 
 def pages(board: Board) -> Iterator[Page]:
     """All files of the site. Each kind of page has a module with `exists(board)` and `pages(board, nav)`."""
     from ftbench.report import board as board_page
-    from ftbench.report import figures
+    from ftbench.report import cite, compare, data, figures, gallery, methods, runs, studies
 
-    kinds = {"index.html": board_page, "figures": figures}
+    kinds = {
+        "index.html": board_page, "compare.html": compare, "gallery.html": gallery, "studies.html": studies,
+        "data.html": data, "methods.html": methods, "cite.html": cite, "runs": runs, "figures": figures,
+    }  # fmt: skip
     shown = [file for file, module in kinds.items() if module.exists(board)]
     nav = tuple((file, title) for file, title in NAV if file in shown)
-    style = environment().get_template("style.css.j2").render()
+    style = environment().get_template("site.css.j2").render()
     yield Page("assets/site.css", style.encode())
     for file in shown:
         yield from kinds[file].pages(board, nav)
@@ -96,14 +108,11 @@ def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
     """What the head and foot of the pages say. No clock: the date is that of the newest record."""
     records = [entry.record for entry in entries]
     newest = max((record["date"][:10] for record in records), default="1970-01-01")
-    contents = sorted(record["id"] + (record["run_file"] or {}).get("sha256", "") for record in records)
-    digest = hashlib.sha256("\n".join(contents).encode()).hexdigest()
     day = date.fromisoformat(newest)
     data = {(r["data"]["name"], r["data"]["version"], r["data"]["fingerprint"], r["data"]["licence"]) for r in records}
     machines = {r["environment"]["fingerprint"]: r["environment"] for r in records}
     return {
         "version": __version__,
-        "release": None,
         "records": len(records),
         "reproductions": sum(len(entry.reproductions) for entry in entries),
         "methods": len({record["method"]["name"] for record in records}),
@@ -113,7 +122,7 @@ def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
         "newest": newest,
         "day": f"{day.day} {day:%B %Y}",
         "year": newest[:4],
-        "digest": digest[:12],
+        "digest": citation.digest(records),
         "commits": sorted({record["git"]["commit"][:12] for record in records if record["git"]["commit"]}),
         "dirty": sum(bool(record["git"]["dirty"]) for record in records),
     }
