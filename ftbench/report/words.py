@@ -20,6 +20,14 @@ def score(value: float | None) -> str:
     return GAP if value is None else f"{value:.3f}"
 
 
+def signed(value: float | None) -> str:
+    """A difference, three decimals: +0.032, −0.004; 0.000 without a sign."""
+    if value is None:
+        return GAP
+    text = f"{abs(value):.3f}"
+    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
+
+
 def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.3f}–{high:.3f}"
 
