@@ -50,12 +50,12 @@ def export(results: Path, format_: str, choice: Choice, progress: Progress = sil
 
 def _tables(results: Path, choice: Choice, progress: Progress) -> list[Table]:
     """The tables of a choice; the run files of others are not read."""
-    entries = load(results, choice.release)
-    for kind, wanted in (("task", choice.tasks), ("data", choice.data)):
-        known = {entry.record[kind]["name"] for entry in entries}
+    everything = entries = load(results, choice.release)
+    for kind, title, wanted in (("task", "task", choice.tasks), ("data", "data set", choice.data)):
+        known = {entry.record[kind]["name"] for entry in everything}
         for name in wanted:
             if name not in known:
-                raise unknown("data set" if kind == "data" else kind, name, known)
+                raise unknown(title, name, known)
         entries = [entry for entry in entries if not wanted or entry.record[kind]["name"] in wanted]
     found = tables(entries, progress)
     boards = {table.board for table in found}

@@ -35,9 +35,7 @@ def freeze(results: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise FtbenchError(f"release {name!r}: expected YEAR.NUMBER, such as 2026.1.")
     if path.exists():
-        raise FtbenchError(
-            f"release {name} exists, and does not change. Choose the next number: {_next(results, name)}."
-        )
+        raise FtbenchError(f"release {name} exists, and does not change. Choose the next: {_next(results, name)}.")
     found, note = records.read_all(results), rescore.read_note(results)
     if not found:
         raise FtbenchError(f"{results} has no records to release.")

@@ -10,13 +10,20 @@ def quiet(*_: object) -> None:
     """Says nothing."""
 
 
-def render(results_dir: Path, site_dir: Path, progress: Progress = quiet, warn: Callable[[str], None] = quiet) -> Path:
+def render(
+    results_dir: Path,
+    site_dir: Path,
+    progress: Progress = quiet,
+    warn: Callable[[str], None] = quiet,
+    release: str | None = None,
+) -> Path:
     """Write the site of all records of a results folder; returns the path of its `index.html`.
 
-    progress: told of run files read. warn: told of run files that are missing or not the ones their records name. The
-    same records give the same bytes. Raises DataError listing every record that cannot be read, and where the
-    folders cannot be read or written.
+    progress: told of run files read. warn: told of run files that are missing or not the ones their records name.
+    release: show exactly the records of this board version. The same records give the same bytes. Raises DataError
+    listing every record that cannot be read or was changed since its release, and where the folders cannot be read or
+    written.
     """
     from ftbench.report.site import render as render_site  # Jinja2 and numpy wait until a page is wanted
 
-    return render_site(Path(results_dir), Path(site_dir), progress, warn)
+    return render_site(Path(results_dir), Path(site_dir), progress, warn, release)
