@@ -32,6 +32,7 @@ class Measure:
         return f"{self.kind}@{self.k}"
 
 
+@cache
 def parse(name: str) -> Measure:
     """The measure of a name. Raises FtbenchError that lists what is known."""
     found = re.fullmatch(r"([a-z]+)@([1-9]\d*)", name)

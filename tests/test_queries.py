@@ -29,33 +29,52 @@ def careful(monkeypatch):
     return asked
 
 
+def quick(path, entry):
+    """One record's values, read the way that many are."""
+    (found,) = queries.read([(path, entry)])
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
 def assert_same(found, expected):
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_the_values_of_all_committed_records_to_the_last_digit(careful):
-    readers = {}
+    alike = {}
     for path, entry in record.read_all(COMMITTED):
-        reader = readers.setdefault((entry["task"]["name"], entry["data"]["fingerprint"]), queries.Reader())
-        found = reader.values(path, entry)
-        assert careful == [], path.name
-        assert_same(found, queries.careful(path, entry))
+        alike.setdefault((entry["task"]["name"], entry["data"]["fingerprint"]), []).append((path, entry))
+    for found in alike.values():
+        values = list(queries.read(found))
+        assert careful == []
+        for one, (path, entry) in zip(values, found, strict=True):
+            assert_same(one, queries.careful(path, entry))
         careful.clear()
 
 
 @pytest.mark.parametrize("about", [{"ties": True}, {"task": "cross_view"}, {"n_items": 12}])
-@pytest.mark.parametrize("cells", [True, False], ids=["table", "search"])
-def test_the_values_of_made_up_records(tmp_path, monkeypatch, careful, about, cells):
-    monkeypatch.setattr(queries, "_MOST_CELLS", 10**9 if cells else 0)
-    reader = queries.Reader()
-    for seed in range(2):
-        path = synthetic.add(tmp_path, seed=seed, **about)
-        entry = record.read(path)
-        found = reader.values(path, entry)
-        assert careful == [] and list(found[0]) == sorted(found[0])
-        assert_same(found, queries.careful(path, entry))
-        careful.clear()
+@pytest.mark.parametrize(("cells", "few"), [(0, 0), (10**9, 0), (10**9, 8)], ids=["lists", "table", "by number"])
+def test_the_values_of_made_up_records(tmp_path, monkeypatch, careful, about, cells, few):
+    monkeypatch.setattr(queries, "_MOST_CELLS", cells)
+    monkeypatch.setattr(queries, "_FEW", few)
+    paths = [synthetic.add(tmp_path, seed=seed, **about) for seed in range(2)]
+    values = list(queries.read([(path, record.read(path)) for path in paths]))
+    assert careful == []
+    for found, path in zip(values, paths, strict=True):
+        assert list(found[0]) == sorted(found[0])
+        assert_same(found, queries.careful(path, record.read(path)))
+
+
+def test_many_files_come_in_order_and_one_that_is_missing_is_its_own_error(tmp_path):
+    paths = [synthetic.add(tmp_path, n_queries=5, n_items=20, seed=seed) for seed in range(20)]
+    paths[3].with_suffix(".parquet").unlink()
+    values = list(queries.read([(path, record.read(path)) for path in paths]))
+    assert [isinstance(found, DataError) for found in values] == [seed == 3 for seed in range(20)]
+    for found, path in zip(values, paths, strict=True):
+        if not isinstance(found, DataError):
+            assert_same(found, queries.careful(path, record.read(path)))
 
 
 @pytest.mark.parametrize("measure", ["ndcg@5", "recall@10", "hit@3", "rr@10", "ap@10", "p@1"])
@@ -93,25 +112,24 @@ def test_a_record_whose_mean_is_another_is_read_the_careful_way(tmp_path, carefu
     path = synthetic.add(tmp_path)
     entry = record.read(path)
     entry["scores"]["ndcg@10"]["mean"] += 1e-6
-    assert_same(queries.Reader().values(path, entry), queries.careful(path, entry))
+    assert_same(quick(path, entry), queries.careful(path, entry))
     assert careful[0] == path
     entry["scores"]["ndcg@10"]["mean"] = None
-    assert queries.Reader().values(path, entry) is None
+    assert quick(path, entry) is None
 
 
 def test_a_measure_deeper_than_the_ranking_is_read_the_careful_way(tmp_path, careful):
     path = synthetic.add(tmp_path, n_items=150)
     entry = record.read(path)
     entry["task"]["headline"] = "recall@100"
-    assert_same(queries.Reader().values(path, entry), queries.careful(path, entry))
+    assert_same(quick(path, entry), queries.careful(path, entry))
     assert careful[0] == path
 
 
 def test_runs_of_other_queries_do_not_share_a_gallery(tmp_path):
-    reader = queries.Reader()
-    for count in (60, 50):
-        path = synthetic.add(tmp_path / str(count), n_queries=count)
-        assert_same(reader.values(path, record.read(path)), queries.careful(path, record.read(path)))
+    paths = [synthetic.add(tmp_path / str(count), n_queries=count) for count in (60, 50)]
+    for found, path in zip(queries.read([(p, record.read(p)) for p in paths]), paths, strict=True):
+        assert_same(found, queries.careful(path, record.read(path)))
 
 
 def test_what_is_wrong_with_a_run_file_is_said(tmp_path):
@@ -120,15 +138,15 @@ def test_what_is_wrong_with_a_run_file_is_said(tmp_path):
     whole = run.read_bytes()
     pq.write_table(pq.read_table(run).drop_columns(["item"]), run)
     with pytest.raises(DataError, match="not the one its record names"):
-        queries.Reader().values(path, entry)
+        quick(path, entry)
     renamed = entry | {"run_file": entry["run_file"] | {"sha256": hashlib.sha256(run.read_bytes()).hexdigest()}}
     with pytest.raises(DataError, match="without the columns item"):
-        queries.Reader().values(path, renamed)
+        quick(path, renamed)
     run.write_bytes(whole)
     judgements = record.judgements_path(path, entry)
     judgements.rename(judgements.with_name("away"))
     with pytest.raises(DataError, match="judgements .* are missing"):
-        queries.Reader().values(path, entry)
+        quick(path, entry)
     run.unlink()
     with pytest.raises(DataError, match="cannot be read"):
-        queries.Reader().values(path, entry)
+        quick(path, entry)

@@ -233,13 +233,12 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
 
 def _read(entries: Sequence[Entry], values: dict, report: Callable[[], None]) -> dict[Path, str]:
     """Add the values of finished records, by id; returns why, for those whose run file does not give them."""
-    reader, missing = queries.Reader(), {}
-    for entry in entries:
-        if entry.record["status"] == "ok":
-            try:
-                values[entry.record["id"]] = reader.values(entry.path, entry.record)
-            except DataError as problem:
-                missing[entry.path] = str(problem)
+    done, missing = [entry for entry in entries if entry.record["status"] == "ok"], {}
+    for entry, found in zip(done, queries.read((e.path, e.record) for e in done), strict=True):
+        if isinstance(found, DataError):
+            missing[entry.path] = str(found)
+        else:
+            values[entry.record["id"]] = found
         report()
     return missing
 

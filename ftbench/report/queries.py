@@ -4,7 +4,9 @@ Reads only what stands in the top of a ranking, and once what the runs of a data
 values are those of `scores.PairScores`, to the last digit. Must not know pages or rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,30 +15,28 @@ import numpy as np
 
 from ftbench import metrics, runfile, scores
 from ftbench import record as records
+from ftbench.errors import DataError
 
 _HEAD = ("pair", "depth", "relevant_from", "query_ids.list.element", "item_ids.list.element")
-_MOST_CELLS = 64_000_000  # queries x items that are held as a table (a byte each); larger ones are searched
+_MOST_CELLS = 64_000_000  # queries x items that are held as a table (a byte each); beyond, lists are compared,
+_FEW = 8  # as they are where queries have at most so many judgements: that is faster then
+_AHEAD = 8  # run files that are open before their turn, at about 0.5 MB
+_WRONG = (ValueError, TypeError, KeyError, IndexError, OSError)  # what a file raises that is no run file
 _ROUNDING = 1e-9  # a record's mean and that of its values differ by less; means are near 1
 
 Values = tuple[tuple[str, ...], np.ndarray]  # ids (u) ascending, values (u,) float64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Top:
     """The top of a ranking: as much of a `search.Ranking` as measures to its depth ask for. gain (q depth,) float64."""
 
     query_ids: Sequence[str]
+    offsets: np.ndarray
+    rank: np.ndarray
     gain: np.ndarray
     relevant_from: float
     depth: int
-
-    @cached_property
-    def offsets(self) -> np.ndarray:
-        return np.arange(len(self.query_ids) + 1) * self.depth
-
-    @cached_property
-    def rank(self) -> np.ndarray:
-        return np.tile(np.arange(1, self.depth + 1, dtype=np.int32), len(self.query_ids))
 
 
 class Gallery:
@@ -59,39 +59,54 @@ class Gallery:
         order = np.lexsort((-gain, query))
         offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=len(self.query_ids)))])
         self.ideals = metrics.Ideals(offsets, gain[order], self.relevant_from)
-        keys = query * self.n_items + item
-        order = np.argsort(keys)
-        self._keys, self._gain = keys[order], gain[order]
-        if (np.diff(self._keys) == 0).any():
+        self._judged = query, item, gain
+        if len(np.unique(query * self.n_items + item)) < len(query):
             raise ValueError("a judgement is given twice")
-        self._starts = np.arange(len(self.query_ids))[:, None] * self.n_items
+        asks = np.arange(len(self.query_ids))
+        self._starts = asks[:, None] * self.n_items
+        self._offsets = np.append(asks, len(asks)) * self.depth
+        self._rank = np.tile(np.arange(1, self.depth + 1, dtype=np.int32), len(asks))
 
     @cached_property
     def _cells(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(q n,) uint8 and the gains they stand for; None where there are too many of either."""
-        size = len(self.query_ids) * self.n_items
-        levels, code = np.unique(self._gain, return_inverse=True)
-        if size > _MOST_CELLS or len(levels) > 255:
+        """(q n,) uint8 and the gains they stand for; None where a table is too large, or more than it takes."""
+        (query, item, gain), size = self._judged, len(self.query_ids) * self.n_items
+        levels, code = np.unique(gain, return_inverse=True)
+        if size > _MOST_CELLS or len(levels) > 255 or np.bincount(query, minlength=1).max() <= _FEW:
             return None
         cells = np.zeros(size, dtype=np.uint8)
-        cells[self._keys] = code + 1
+        cells[query * self.n_items + item] = code + 1
         return cells, np.concatenate([[0.0], levels])
+
+    @cached_property
+    def _lists(self) -> tuple[np.ndarray, np.ndarray]:
+        """(m, q, 1) int32 and float64: the judged items of each query, -1 beyond the last, and their gains."""
+        query, item, gain = self._judged
+        order = np.argsort(query, kind="stable")
+        counts = np.bincount(query, minlength=len(self.query_ids))
+        place = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = np.full((counts.max(initial=0), len(counts), 1), -1, dtype=np.int32)
+        gains = np.zeros(items.shape)
+        items[place, query[order], 0], gains[place, query[order], 0] = item[order], gain[order]
+        return items, gains
 
     def gains(self, item: np.ndarray) -> np.ndarray:
         """(q depth,) float64 of the items (q depth,) int32 that stand first, in order of rank."""
-        wanted = (self._starts + item.reshape(len(self.query_ids), -1)).ravel()
+        item = item.reshape(len(self.query_ids), self.depth)
         if self._cells:
             cells, levels = self._cells
-            return levels.take(cells.take(wanted))  # much faster than by brackets
-        near = np.minimum(np.searchsorted(self._keys, wanted), max(len(self._keys) - 1, 0))
-        return np.where(self._keys[near] == wanted, self._gain[near], 0.0) if len(self._keys) else np.zeros(len(wanted))
+            return levels.take(cells.take((self._starts + item).ravel()))  # much faster than by brackets
+        found = np.zeros(item.shape)
+        for judged, gain in zip(*self._lists, strict=True):
+            found += (item == judged) * gain  # (q, depth) == (q, 1)
+        return found.ravel()
 
     def values(self, item: np.ndarray, measure: str) -> np.ndarray:
         """(q,) float64, NaN for queries without a relevant item. Raises ValueError for items of another gallery."""
         fits = len(item) == len(self.query_ids) * self.depth
         if not fits or item.min(initial=0) < 0 or item.max(initial=0) >= self.n_items:
             raise ValueError("other items than the gallery's")
-        top = Top(self.query_ids, self.gains(item), self.relevant_from, self.depth)
+        top = Top(self.query_ids, self._offsets, self._rank, self.gains(item), self.relevant_from, self.depth)
         return metrics.evaluate(top, [measure], self.ideals)[measure]
 
 
@@ -100,45 +115,82 @@ def _whole(column):
     return column.combine_chunks() if hasattr(column, "combine_chunks") else column
 
 
-class Reader:
-    """Reads the records of one task and data set, one after the other."""
+@dataclass(frozen=True)
+class _File:
+    """A run file. heads: per row, the compressed bytes of the columns that say what was asked of what. items: per row,
+    (q depth,) int32, what stands first."""
+
+    data: bytes
+    heads: list[bytes]
+    items: list[np.ndarray]
+
+
+def read(found: Iterable[tuple[Path, Mapping]]) -> Iterator[Values | DataError | None]:
+    """The units and values of the headlines of records of one task and data set, in order; None for a headline that is
+    null, an error where the run file does not give it. Files are opened ahead by another thread.
+    """
+    shared, waiting = _Shared(), deque()
+
+    def first() -> Values | DataError | None:
+        path, record, opened = waiting.popleft()
+        try:
+            return opened and shared.values(path, record, opened.result())
+        except DataError as problem:
+            return problem
+
+    with ThreadPoolExecutor(1) as pool:
+        for path, record in found:
+            known = record["scores"][record["task"]["headline"]]["mean"] is not None
+            waiting.append((path, record, pool.submit(_opened, path, record) if known else None))
+            if len(waiting) > _AHEAD:
+                yield first()
+        while waiting:
+            yield first()
+
+
+def _opened(path: Path, record: Mapping) -> _File | None:
+    """A record's run file, its sha256 checked; None for one that has not the columns. Raises DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = runfile.read_bytes(path.with_name(record["run_file"]["name"]), record["run_file"])
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
+            heads = _heads(file.metadata, data)
+            items = file.read(columns=["item"], use_threads=False)["item"]
+        return _File(data, heads, [items[row].values.to_numpy() for row in range(len(heads))])
+    except _WRONG:
+        return None
+
+
+class _Shared:
+    """What the run files of one task and data set share, found as they are read."""
 
     def __init__(self):
         self._judged: dict[Path, object] = {}
         self._galleries: dict[tuple[Path, bytes], Gallery] = {}
         self._units: dict[tuple, tuple[scores.Units, np.ndarray, tuple[str, ...]]] = {}
 
-    def values(self, path: Path, record: Mapping) -> Values | None:
-        """The units and values of a record's headline; None where it is null. Raises DataError."""
-        headline = record["task"]["headline"]
-        mean = record["scores"][headline]["mean"]
-        if mean is None:
-            return None
-        data = runfile.read_bytes(path.with_name(record["run_file"]["name"]), record["run_file"])
+    def values(self, path: Path, record: Mapping, file: _File | None) -> Values | None:
+        mean = record["scores"][record["task"]["headline"]]["mean"]
         try:
-            found = self._quick(data, path, record)
-            if found is not None and abs(found[1].mean() - mean) < _ROUNDING:
+            found = file and self._quick(file, path, record)
+            if found and abs(found[1].mean() - mean) < _ROUNDING:
                 return found
-        except (ValueError, TypeError, KeyError, IndexError, OSError):
-            pass  # whatever is wrong with the file, the careful way finds the words for it
-        return careful(path, record)
+        except _WRONG:
+            pass
+        return careful(path, record)  # which has the words for whatever is wrong with the file
 
-    def _quick(self, data: bytes, path: Path, record: Mapping) -> Values | None:
+    def _quick(self, file: _File, path: Path, record: Mapping) -> Values | None:
         """The values where the tops of the rankings tell them, else None."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         headline, judgements = record["task"]["headline"], records.judgements_path(path, record)
-        with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
-            heads = _heads(file, data)
-            found = [self._gallery(file, row, head, judgements) for row, head in enumerate(heads)]
-            items = file.read(columns=["item"], use_threads=False)["item"]
+        found = [self._gallery(file, row, judgements) for row in range(len(file.heads))]
         rows = {gallery.pair: row for row, gallery in enumerate(found)}
         wanted = [rows[pair["name"]] for pair in record["task"]["pairs"]] or [rows[""]]
-        if any(found[row].depth < metrics.parse(headline).k for row in wanted):
-            return None
         galleries = [found[row] for row in wanted]
-        parts = [found[row].values(items[row].values.to_numpy(), headline) for row in wanted]
+        if any(gallery.depth < metrics.parse(headline).k for gallery in galleries):
+            return None
+        parts = [found[row].values(file.items[row], headline) for row in wanted]
         key = (headline, *map(id, galleries))
         if key not in self._units:
             pairs = [(gallery.query_ids, ~np.isnan(part)) for gallery, part in zip(galleries, parts, strict=True)]
@@ -148,27 +200,27 @@ class Reader:
         units, order, ids = self._units[key]
         return ids, units.values(parts)[order]
 
-    def _gallery(self, file, row: int, head: bytes, judgements: Path) -> Gallery:
-        """The gallery of a row; rows whose ids stand in the same bytes, `head`, have the same."""
+    def _gallery(self, file: _File, row: int, judgements: Path) -> Gallery:
+        """The gallery of a row; rows of the same head have the same."""
+        import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         if judgements not in self._judged:
             self._judged[judgements] = pq.read_table(judgements, columns=["pair", "query_id", "item_id", "gain"])
-        if (judgements, head) not in self._galleries:
+        key = judgements, file.heads[row]
+        if key not in self._galleries:
             names = [name.partition(".")[0] for name in _HEAD]
-            columns = file.read_row_group(row, columns=names, use_threads=False)
+            columns = pq.ParquetFile(pa.BufferReader(file.data)).read_row_group(row, columns=names)
             known = {name: columns[name][0] for name in names}
             known |= {name: known[name].values if name.endswith("_ids") else known[name].as_py() for name in names}
             judged = self._judged[judgements]
-            gallery = Gallery(known, judged.filter(pc.equal(judged["pair"], known["pair"])))
-            self._galleries[judgements, head] = gallery
-        return self._galleries[judgements, head]
+            self._galleries[key] = Gallery(known, judged.filter(pc.equal(judged["pair"], known["pair"])))
+        return self._galleries[key]
 
 
-def _heads(file, data: bytes) -> list[bytes]:
-    """Per row, the compressed bytes of the columns that say what was asked of what."""
-    about = file.metadata
+def _heads(about, data: bytes) -> list[bytes]:
+    """See `_File`, from the file's metadata."""
     place = {about.schema.column(i).path: i for i in range(about.num_columns)}
     heads = []
     for row in range(about.num_row_groups):
@@ -181,7 +233,7 @@ def _heads(file, data: bytes) -> list[bytes]:
 
 
 def careful(path: Path, record: Mapping, measure: str | None = None) -> Values | None:
-    """The same as `Reader.values`, from the whole run file, of the headline or another measure. Raises DataError."""
+    """The same for one record, from its whole run file, of the headline or another measure. Raises DataError."""
     measure = measure or record["task"]["headline"]
     if record["scores"][measure]["mean"] is None:
         return None
