@@ -19,6 +19,7 @@ _SIGNS = {  # BibTeX counts braces whether or not a backslash stands before them
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "—": "---", "–": "--", "→": r"$\to$",
 }  # fmt: skip
+_TABLE = str.maketrans(dict.fromkeys(map(chr, (*range(32), 127)), "") | _SIGNS)
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u030c": "v ", "\u0327": "c "}
 
 
@@ -148,12 +149,14 @@ def bibliography(entries: Iterable[Citation]) -> str:
 
 def tex(text: str) -> str:
     """A text for TeX: its special signs written out, accents as commands, no line breaks or control characters."""
-    plain = "".join(c for c in " ".join(text.split()) if unicodedata.category(c)[0] != "C")
-    return "".join(_SIGNS.get(c) or _accented(c) for c in plain)
+    plain = " ".join(text.split()).translate(_TABLE)
+    return plain if plain.isascii() else "".join(map(_accented, plain))
 
 
 def _accented(letter: str) -> str:
     parts = unicodedata.normalize("NFD", letter)
+    if unicodedata.category(letter)[0] == "C":
+        return ""
     if len(parts) == 2 and parts[1] in _ACCENTS:
         base = {"i": r"\i", "j": r"\j"}.get(parts[0], parts[0]) if parts[1] != "\u0327" else parts[0]
         return f"{{\\{_ACCENTS[parts[1]]}{base}}}"

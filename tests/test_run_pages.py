@@ -286,3 +286,25 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends():
     line = curves.losses({"a": curve})["a"].line
     ends = curves.losses({"a": [curve[0], curve[-1]]})["a"].line.split("L")
     assert 100 < line.count("L") <= 201 and line.startswith(ends[0]) and line.endswith(ends[1])
+
+
+# --- in a browser
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_open_quietly_at_any_width_and_copy(browser, site, width):
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    noise, asked = [], set()
+    tab.on("console", lambda message: noise.append(message.text))
+    tab.on("pageerror", lambda error: noise.append(str(error)))
+    tab.on("request", lambda request: asked.add(request.url))
+    pages = [site / name for name in ("methods.html", "data.html", "cite.html")]
+    for path in (*pages, *(site / "runs").iterdir()):
+        asked.clear()
+        tab.goto(path.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        assert asked <= {path.as_uri(), (site / "assets" / "site.css").as_uri()} and noise == [], path.name
+    tab.locator(".command .copy").first.click()
+    done = "document.querySelector('.copy').textContent == 'Copied' || document.querySelector('.by-hand')"
+    tab.wait_for_function(done)
+    tab.close()

@@ -63,7 +63,7 @@ def _all(facts: Facts, with_names: bool) -> Iterator[Block]:
     ], ("", "items", "median", "p95", "longest"))  # fmt: skip
     yield _bars(f"languages of {facts.languages_of:,} items", facts.languages, facts.languages_of, shares=True)
     named = facts.categories if with_names else [(f"largest of {facts.distinct_categories:,}", facts.categories[0][1])]
-    yield _bars(f"categories ({facts.distinct_categories:,})", named, facts.items)
+    yield _bars(f"categories ({facts.distinct_categories:,})", named, facts.items, shares=not with_names)
     yield Block("queries and judgements", _judgements(facts))
     yield Block("duplicates", _duplicates(facts))
     yield Block("dropped, and why", [(f"{n:>9,}", why) for why, n in facts.dropped] or [("nothing", "")])
