@@ -63,7 +63,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Asked:
-    """A query of the sample. best: a judged item of the highest gain, or None."""
+    """A query of the sample. best: an item of the highest gain whose views tell what is asked, as far as any
+    does; None for none."""
 
     query_id: str
     text: str
@@ -123,13 +124,18 @@ def make(catalogue: Catalogue, rankings: Sequence[Ranking], own: bool = False) -
     best = _best(catalogue)
     test = [query for query in catalogue.queries("test") if query.query_id in counted and query.query_id in best]
     chosen = sample(test)
-    wanted = dict.fromkeys(best[query.query_id] for query in chosen)
+    told = _told(catalogue, {item for query in chosen for item in best[query.query_id]})
+    answers = {  # the first of the items whose views tell most of what is asked
+        query.query_id: max(best[query.query_id], key=lambda item, query=query: len(told[item] & set(query.attributes)))
+        for query in chosen
+    }
+    wanted = dict.fromkeys(answers.values())
     for ranking in rankings:
         for found in top(ranking, {query.query_id for query in chosen}).values():
             wanted |= dict.fromkeys(item for item, _ in found)
     asked = [
-        Asked(q.query_id, q.text, q.slices, dict(q.attributes), best[q.query_id]) if may_show
-        else Asked(q.query_id, "", q.slices, {}, best[q.query_id])
+        Asked(q.query_id, q.text, q.slices, dict(q.attributes), answers[q.query_id]) if may_show
+        else Asked(q.query_id, "", q.slices, {}, answers[q.query_id])
         for q in chosen
     ]  # fmt: skip
     data = {"name": info.name, "version": info.version, "fingerprint": catalogue.fingerprint, "licence": info.licence}
@@ -138,14 +144,23 @@ def make(catalogue: Catalogue, rankings: Sequence[Ranking], own: bool = False) -
     return Bundle(data, RULE, tuple(asked), items, texts)
 
 
-def _best(catalogue: Catalogue) -> dict[str, str]:
-    """{query id: an item of its highest gain}; of several the one whose id comes first."""
-    found: dict[str, tuple[float, str]] = {}
+def _best(catalogue: Catalogue) -> dict[str, list[str]]:
+    """{query id: its items of the highest gain}, in order of their ids."""
+    gains: dict[str, dict[str, float]] = {}
     for judged in catalogue.judgements("test"):
         if judged.gain > 0:
-            this = (-judged.gain, judged.item_id)
-            found[judged.query_id] = min(this, found.get(judged.query_id, this))
-    return {query: item for query, (_, item) in found.items()}
+            gains.setdefault(judged.query_id, {})[judged.item_id] = judged.gain
+    return {query: sorted(i for i, gain in of.items() if gain == max(of.values())) for query, of in gains.items()}
+
+
+def _told(catalogue: Catalogue, item_ids: Iterable[str]) -> dict[str, frozenset[str]]:
+    """{item id: the attributes that any of its views tells}."""
+    assets, rows = catalogue.assets, {item: row for row, item in enumerate(catalogue.item_ids)}
+    views = ((catalogue.view_ids("image"), assets.image_reveals), (catalogue.view_ids("text"), assets.text_reveals))
+    return {
+        item: frozenset(name for ids, reveals in views for i in ids[rows[item]] if i >= 0 for name in reveals[i])
+        for item in item_ids
+    }
 
 
 def top(ranking: Ranking, query_ids: Collection[str], ranks: int = TOP) -> dict[str, list[tuple[str, float]]]:

@@ -15,7 +15,7 @@ Site = Annotated[Path, typer.Option("--site", help="Folder that the pages are wr
 
 def register(app: typer.Typer) -> None:
     """Add the commands, in the order in which `ftbench --help` lists them."""
-    for command in (report, compare, export, rescore, verify, submit, validate, release):
+    for command in (report, compare, export, cite, rescore, verify, submit, validate, release):
         app.command()(command)
 
 
@@ -37,7 +37,7 @@ def report(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="A record: its path, its id, or the start of its id.", metavar="A")],
+    a: Annotated[str, typer.Argument(help="A record: its path, its name, or first digits of its id.", metavar="A")],
     b: Annotated[str, typer.Argument(help="The record that it is compared with.", metavar="B")],
     results: Results = Path("results"),
     all_seeds: Annotated[
@@ -51,16 +51,21 @@ def compare(
 
     Example:
 
-    ftbench compare bm25-40f2 single_view_clip-e476 --all-seeds
+    ftbench compare f5e7a7 e47673 --all-seeds
     """
     from ftbench import compare as comparing
-    from ftbench.report.compared import show, write
+    from ftbench import console
+    from ftbench import record as records
+    from ftbench.report import compared
 
-    sides = [comparing.side(comparing.find(results, text), all_seeds) for text in (a, b)]
+    sides = [comparing.side(records.named(results, text)[0], all_seeds) for text in (a, b)]
     found = comparing.compare(*sides)
-    show(found, results)
+    print(compared.head(found) + "\n")
+    for table in compared.tables(found, results):
+        console.table(table.title, list(table.columns), list(table.rows), lambda i, table=table: i in table.numeric)
+    print("\n".join(compared.notes(found)))
     if site is not None:
-        print(write(found, results, site))
+        print(compared.write(found, results, site))
 
 
 def export(
@@ -107,6 +112,30 @@ def export(
     else:
         runfile.write_atomic(out, text.encode())
         print(out)
+
+
+def cite(
+    record: Annotated[
+        str | None,
+        typer.Argument(help="Path, file name, or first digits of the id. Default: ftbench.", metavar="RECORD"),
+    ] = None,
+    board: Annotated[bool, typer.Option("--board", help="The board as a whole, by its version or digest.")] = False,
+    version: Annotated[str | None, typer.Option("--release", help="Of this board version, as 2026.1.")] = None,
+    text: Annotated[bool, typer.Option("--text", help="Plain text instead of BibTeX.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Print how to cite a run, the board or ftbench, with the papers behind its methods: BibTeX.
+
+    ftbench cite bm25-40f2e1a9b3c4
+    """
+    from ftbench import citation
+
+    if record is not None and board:
+        raise FtbenchError(f"cite {record} --board: expected one of the two. A run's entry names its board.")
+    entries = [citation.SOFTWARE, *citation.PAPERS]
+    if record is not None or board or version:
+        entries[:1] = [citation.cited(results, record, version), citation.SOFTWARE]
+    print("\n".join(entry.text() for entry in entries) if text else citation.bibliography(entries))
 
 
 def rescore(

@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from typer.testing import CliRunner
 
-from ftbench import cli, compare, metrics, record, stats
+from ftbench import cli, compare, metrics, record, search, stats
 from ftbench.errors import FtbenchError
 from ftbench.report import compare as page_of_two
 from ftbench.report import quiet, site
@@ -104,6 +104,22 @@ def test_all_seeds_of_a_setting_are_averaged(results):
     found = compare.compare(all_of_it, *both(results, "bm25", all_seeds=True))
     means = [r["scores"]["ndcg@10"]["mean"] for r in all_of_it.records]
     np.testing.assert_allclose(found.headline.a, np.mean(means), atol=1e-12)
+
+
+def test_queries_are_paired_by_their_ids_whatever_their_order(results):
+    one, other = both(results, "factorized_transport", "bm25")
+    ranked, gains, _ = synthetic.rankings(1.5, [""], 12, 40, np.random.default_rng(0))
+    scores = np.random.default_rng(1).standard_normal((12, 40)).astype(np.float32)
+    ids, items = ranked[""].query_ids, ranked[""].item_ids
+    runs = [
+        search.rank_scores(scores[order], [ids[i] for i in order], items, gains[""], relevant_from=3.0)
+        for order in (np.arange(12), np.random.default_rng(2).permutation(12))
+    ]
+    sides = [replace(side, runs=(record.Run({"": run}),)) for side, run in zip((one, other), runs, strict=True)]
+    units, values = compare._values("ndcg@10", sides, [""], None)
+    assert units == sorted(ids)
+    np.testing.assert_array_equal(values[0], values[1])
+    assert len(set(values[0])) > 3
 
 
 def test_a_run_against_itself_differs_in_nothing(results):
