@@ -138,30 +138,6 @@ def cite(
     print("\n".join(entry.text() for entry in entries) if text else citation.bibliography(entries))
 
 
-def cite(
-    record: Annotated[
-        str | None,
-        typer.Argument(help="Path, file name, or first digits of the id. Default: ftbench.", metavar="RECORD"),
-    ] = None,
-    board: Annotated[bool, typer.Option("--board", help="The board as a whole, by its version or digest.")] = False,
-    version: Annotated[str | None, typer.Option("--release", help="Of this board version, as 2026.1.")] = None,
-    text: Annotated[bool, typer.Option("--text", help="Plain text instead of BibTeX.")] = False,
-    results: Results = Path("results"),
-) -> None:
-    """Print how to cite a run, the board or ftbench, with the papers behind its methods: BibTeX.
-
-    ftbench cite bm25-40f2e1a9b3c4
-    """
-    from ftbench import citation
-
-    if record is not None and board:
-        raise FtbenchError(f"cite {record} --board: expected one of the two. A run's entry names its board.")
-    entries = [citation.SOFTWARE, *citation.PAPERS]
-    if record is not None or board or version:
-        entries[:1] = [citation.cited(results, record, version), citation.SOFTWARE]
-    print("\n".join(entry.text() for entry in entries) if text else citation.bibliography(entries))
-
-
 def rescore(
     record: Annotated[
         list[str], typer.Argument(help="Records. Default: all of --results.", metavar="[RECORD]...", show_default=False)
