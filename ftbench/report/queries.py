@@ -127,7 +127,7 @@ class _File:
 
 def read(found: Iterable[tuple[Path, Mapping]]) -> Iterator[Values | DataError | None]:
     """The units and values of the headlines of records of one task and data set, in order; None for a headline that is
-    null, an error where the run file does not give it. Files are opened ahead by another thread.
+    null, an error where the run file does not give it. Files are opened ahead by two other threads.
     """
     shared, waiting = _Shared(), deque()
 
@@ -138,7 +138,7 @@ def read(found: Iterable[tuple[Path, Mapping]]) -> Iterator[Values | DataError |
         except DataError as problem:
             return problem
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         for path, record in found:
             known = record["scores"][record["task"]["headline"]]["mean"] is not None
             waiting.append((path, record, pool.submit(_opened, path, record) if known else None))
