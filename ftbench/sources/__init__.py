@@ -92,13 +92,13 @@ def source_for(name: str, folder: Path | None = None, downloads: Path | None = N
         from ftbench.sources.magento_luma import Luma
 
         return Luma(folder, downloads and downloads / base)
-    return _public(name, Path(folder or downloads or Path("downloads")))
+    downloads = downloads or Path("downloads")
+    return _public(name, folder or downloads / base, downloads)
 
 
-def _public(name: str, downloads: Path) -> Source:
-    """A source of public data, which is downloaded into its family's folder below `downloads`."""
+def _public(name: str, folder: Path, downloads: Path) -> Source:
+    """A source of public data, read from `folder` as far as it lies there, else downloaded into it."""
     family, category, tier = _scope(name)
-    folder = downloads / family
     if family == "abo":
         from ftbench.sources.abo import Abo
 
