@@ -37,8 +37,8 @@ def hub_files(
 
     endpoint, cache = _place()
     known = {"repo_type": "dataset", "revision": revision, "cache_dir": cache}
-    new = [path for path in paths if not isinstance(try_to_load_from_cache(repo, path, **known), str)]
-    remotes = []
+    cached = {path: try_to_load_from_cache(repo, path, **known) for path in paths}
+    new, remotes = [path for path in paths if not isinstance(cached[path], str)], []
     for path in new:
         if (remote := _announced(repo, path, revision, patience)) is not None:
             remotes.append(remote)
@@ -51,8 +51,10 @@ def hub_files(
             raise DataError(f"{remote.url}: other bytes arrived than the hub announced. Type the same command again.")
     found = []
     for path in paths:
-        place = _explained(repo, path, lambda path=path: hf_hub_download(repo, path, endpoint=endpoint, **known))
-        found.append(Path(place))
+        if not _pinned(revision) or path in new:  # a branch may have moved
+            ask = lambda path=path: hf_hub_download(repo, path, endpoint=endpoint, **known)  # noqa: E731
+            cached[path] = _explained(repo, path, ask)
+        found.append(Path(cached[path]))
         _refuse_wrong_kind(found[-1], repo, path)
     for remote in remotes:
         (blobs / f".{remote.name}.json").unlink(missing_ok=True)
@@ -68,8 +70,7 @@ def hub_tree(repo: str, under: str, revision: str | None) -> list[str]:
     from huggingface_hub import HfApi, errors
 
     kept = _folder(repo, _place()[1]) / "trees" / f"{revision}-{hashlib.sha256(under.encode()).hexdigest()[:16]}.json"
-    pinned = bool(revision and _COMMIT.fullmatch(revision))
-    if pinned and (known := _kept_listing(kept)) is not None:
+    if _pinned(revision) and (known := _kept_listing(kept)) is not None:
         return known
 
     def listed() -> list[str]:
@@ -82,13 +83,18 @@ def hub_tree(repo: str, under: str, revision: str | None) -> list[str]:
             return []
 
     paths = _explained(repo, under, listed)  # the library itself asks again here
-    if pinned:
+    if _pinned(revision):
         with suppress(OSError):  # a cache that may only be read
             kept.parent.mkdir(parents=True, exist_ok=True)
             draft = kept.with_suffix(f".{os.getpid()}")
             draft.write_text(json.dumps(paths), encoding="utf-8")
             os.replace(draft, kept)
     return paths
+
+
+def _pinned(revision: str | None) -> bool:
+    """Whether a revision is a commit, which cannot change."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def _kept_listing(path: Path) -> list[str] | None:
