@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import abo_files
@@ -28,9 +29,11 @@ from PIL import Image
 from standin import StandIn
 
 from ftbench.catalogue import Catalogue, open_catalogue
+from ftbench.errors import DataError
 from ftbench.items import SPLITS, split_of
-from ftbench.sources import abo, amazon_c4, amazon_esci, amazon_reviews, marqo_gs
+from ftbench.sources import abo, amazon_c4, amazon_esci, amazon_images, amazon_reviews, marqo_gs
 from ftbench.sources.amazon_images import small_image
+from ftbench.sources.fetch import Fetched
 from ftbench.sources.rows import LARGE_SHARES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,15 +320,27 @@ def test_servers_that_misbehave_change_nothing(world):
 
 def test_a_server_of_photographs_that_is_down_is_said_and_the_next_command_goes_on(world):
     wanted = prepared_once(world, REVIEWS).manifest
-    world.hub.misbehave("/images/*", "drop")
+    world.hub.misbehave("/images/I/7*", "drop")
     with world.start(f"data prepare {NAMES[REVIEWS]}", "down") as process:
-        err = process.communicate(timeout=120)[1]
+        err = " ".join(process.communicate(timeout=120)[1].split())
     assert process.returncode == 1 and "Traceback" not in err
-    assert "pictures can be had at present" in err and "type the same command again" in err
+    assert "71 of 75 photographs cannot be had at present (unreachable: 71)" in err
+    assert "Type the same command again later" in err
     assert open_catalogue(REVIEWS, cache=world.folder / "down" / "cache") is None, "nothing half is left"
     world.hub.behave()
     world.type(f"data prepare {NAMES[REVIEWS]}", "down")
     assert world.prepared(REVIEWS, "down").manifest == wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacking", "status", "made"),
+    [(50, 20, "500", True), (50, 21, "cut", False), (9000, 90, "503", True), (9000, 91, "429", False),
+     (50, 50, "404", True), (50, 50, "not an image", True)],
+)  # fmt: skip
+def test_how_many_photographs_may_be_wanting_for_now(asked, lacking, status, made):
+    fetched = {str(n): Fetched(str(n), status if n < lacking else "ok") for n in range(asked)}
+    with nullcontext() if made else pytest.raises(DataError, match=f"{lacking} of {asked:,} photographs .*{status}"):
+        amazon_images._check_lacking(fetched)
 
 
 def runs(world, words, names, tmp_path):
