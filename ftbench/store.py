@@ -9,17 +9,21 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ftbench.catalogue import MANIFEST_SCHEMA, TABLES, Catalogue, cache_folder, file_sha256, note_hashed
-from ftbench.errors import DataError
+from ftbench.errors import DataError, several
 from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
 from ftbench.items import SPLITS, Item, Progress, Queries, Source, SourceInfo, View
 
 _BATCH = 256  # items written at a time: about 15 MB of studio pixels
+_EVIDENCE = 10_000  # queries, judgements or interactions written at a time: the largest sources have millions
+_json = json.JSONEncoder(sort_keys=True).encode  # made once: json.dumps with settings makes one at every call
 
 
 def _features(table: str) -> "object":
@@ -116,7 +120,7 @@ class _Writer:
                 self.pending[table].append(row)
                 self._hash(kind, row["name"], row["role"], row["probe"], row["reveals"], row["sha256"])
         row = {"item_id": item.item_id, "group": item.group, "split": item.split, "category": item.category,
-               "attributes": json.dumps(dict(item.attributes), sort_keys=True)}  # fmt: skip
+               "attributes": _json(dict(item.attributes))}  # fmt: skip
         self._hash(*row.values())
         self.pending["items"].append(row | ids)
         self.counts[item.split] += 1
@@ -138,7 +142,7 @@ class _Writer:
             return None
 
     def _hash(self, *values: object) -> None:
-        self.digest.update(json.dumps(values, sort_keys=True).encode())
+        self.digest.update(_json(values).encode())
 
     def flush(self) -> None:
         for table, rows in self.pending.items():
@@ -158,20 +162,38 @@ class _Writer:
                 raise DataError(
                     f"{self.info.name}: interaction {pair.query_id!r}-{pair.item_id!r} leaves the train split."
                 )
-        rows = {
-            "queries": [
-                asdict(query)
-                | {"slices": list(query.slices), "attributes": json.dumps(dict(query.attributes), sort_keys=True)}
-                for query in queries.queries
-            ],
-            "judgements": [asdict(judgement) for judgement in queries.judgements],
-            "interactions": [asdict(pair) for pair in queries.interactions],
-        }  # fmt: skip
-        for table, table_rows in rows.items():
-            for row in table_rows:
+        self._add_rows("queries", (
+            {"query_id": query.query_id, "text": query.text, "split": query.split, "slices": list(query.slices),
+             "attributes": _json(dict(query.attributes))} for query in queries.queries
+        ))  # fmt: skip
+        self._add_rows("judgements", (
+            {"query_id": pair.query_id, "item_id": pair.item_id, "gain": pair.gain} for pair in queries.judgements
+        ))  # fmt: skip
+        self._add_rows("interactions", (
+            {"query_id": pair.query_id, "item_id": pair.item_id} for pair in queries.interactions
+        ))  # fmt: skip
+
+    def _add_rows(self, table: str, rows: Iterable[dict]) -> None:
+        rows = iter(rows)
+        while batch := list(islice(rows, _EVIDENCE)):
+            for row in batch:
                 self._hash(*row.values())
-            self.tables.write(table, table_rows)
-            self.counts[table] = len(table_rows)
+            self.tables.write(table, batch)
+            self.counts[table] += len(batch)
+
+
+def _rows_of(source: Source) -> dict[str, dict[str, int]]:
+    """What became of the rows of each of a source's tables; {} where it reads none. Raises DataError for lost rows."""
+    rows: Mapping[str, Mapping[str, int]] = getattr(source, "rows", {})
+    lost = [
+        f"{table}: {counts['read']:,} rows read, but {counts['kept']:,} kept, {counts['merged']:,} merged and "
+        f"{counts['dropped']:,} dropped"
+        for table, counts in rows.items()
+        if counts["read"] != counts["kept"] + counts["merged"] + counts["dropped"]
+    ]
+    if lost:
+        raise several(f"{source.info.name}: the source lost rows without a reason, a defect of it", lost, DataError)
+    return {table: dict(counts) for table, counts in rows.items()}
 
 
 def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Catalogue:
@@ -194,12 +216,14 @@ def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Ca
         writer.tables.close()
         if not writer.seen:
             raise DataError(f"{source.info.name}: the source has no items.")
+        rows = _rows_of(source)  # complete now that items and queries have been read
         reasons = Counter(broken["reason"].split(":")[0] for broken in writer.broken)
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "info": asdict(source.info),
             "fingerprint": writer.digest.hexdigest(),
             "counts": {name: writer.counts[name] for name in (*SPLITS, *TABLES[1:])} | {"items": len(writer.seen)},
+            "rows": rows,
             "dropped": dict(source.dropped) | {f"broken image ({reason})": n for reason, n in reasons.items()},
             "broken": writer.broken,
             "files": {

@@ -130,3 +130,41 @@ def test_newer_manifest_is_a_clear_error(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
     with pytest.raises(DataError, match="manifest schema 99"):
         open_catalogue("toy", tmp_path)
+
+
+class Counted(Toy):
+    """A toy that says what became of its rows."""
+
+    def __init__(self, **lost):
+        super().__init__()
+        self.rows = {
+            table: {"read": 50, "kept": 40, "merged": 3, "dropped": 7 - lost.get(table, 0)} for table in ("a", "b", "c")
+        }
+
+
+def test_rows_by_table_stand_in_the_manifest(tmp_path, toy):
+    manifest = prepare(Counted(), silent, tmp_path).manifest
+    assert manifest["rows"] == Counted().rows
+    assert json.loads((tmp_path / "data/toy/manifest.json").read_text())["rows"] == Counted().rows
+    assert toy.manifest["rows"] == {}, "a source that reads no rows has none"
+    assert manifest["fingerprint"] == toy.fingerprint
+
+
+def test_a_source_that_loses_rows_silently_is_refused(tmp_path):
+    with pytest.raises(DataError, match="lost rows without a reason.*b: 50 rows read, but 40 kept, 3 merged and 5"):
+        prepare(Counted(b=2), silent, tmp_path)
+    with pytest.raises(DataError) as several:
+        prepare(Counted(a=1, c=3), silent, tmp_path)
+    assert "  - a: " in str(several.value) and "  - c: " in str(several.value) and "b: " not in str(several.value)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_rows_of_any_number_of_queries(tmp_path, monkeypatch):
+    expected = prepare(Toy(), silent, tmp_path / "one")
+    monkeypatch.setattr("ftbench.store._EVIDENCE", 7)  # so that the toy's 40 queries are several batches
+    batched = prepare(Toy(), silent, tmp_path / "more")
+    assert batched.fingerprint == expected.fingerprint and batched.manifest["counts"] == expected.manifest["counts"]
+    assert [batched.queries(s) for s in ("train", "test")] == [expected.queries(s) for s in ("train", "test")]
+    assert (
+        batched.judgements("test") == expected.judgements("test") and batched.interactions() == expected.interactions()
+    )

@@ -67,7 +67,10 @@ def strip_html(text: str) -> str:
             text = html.unescape(_ENDLESS.sub("\ufffd", text))
         elif "<" not in text:
             break
-    return " ".join(text.replace("\u2022", " ").split())
+    text = text.replace("\u2022", " ")
+    if text.isprintable() and "  " not in text:  # no white space but single spaces: most texts, three times as fast
+        return text.strip()
+    return " ".join(text.split())
 
 
 def _without_unseen(text: str) -> str:

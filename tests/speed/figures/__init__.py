@@ -3,7 +3,21 @@
 A folder, so that `make speed`, which runs each script beside it, does not take it for one.
 """
 
+import resource
 import sys
+from pathlib import Path
+
+
+def peak_memory() -> int:
+    """Bytes of this process's peak resident memory, since it was started.
+
+    Linux: from /proc, because `ru_maxrss` also remembers what the parent process held when it started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Figures:
