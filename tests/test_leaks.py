@@ -164,10 +164,10 @@ class Photographs:
 
     def __init__(self, folder, rows):
         self.info = SourceInfo("photos", "photos-v1", "Photos", "none", False, "Photographs.", True)
-        self.dropped, self.folder, self.rows = {}, folder, rows
+        self.dropped, self.folder, self.products = {}, folder, rows
 
     def items(self, progress):
-        for i, (seed, split, quality) in enumerate(self.rows):
+        for i, (seed, split, quality) in enumerate(self.products):
             pixels = np.full((200, 160, 3), 255, dtype=np.uint8) if seed is None else picture(seed)
             file = self.folder / f"{i}.{'jpg' if quality else 'png'}"
             Image.fromarray(pixels).save(file, **({"quality": quality} if quality else {"compress_level": i % 9}))

@@ -227,7 +227,7 @@ def test_what_is_imported_is_declared(paths, extras):
     declared = _declared(*extras) | {"pot"}
     wrong = []
     for path in paths:
-        siblings = {p.stem for p in path.parent.iterdir()}
+        siblings = {p.stem for folder in (path.parent, ROOT / "tests") for p in folder.iterdir()}
         for line, imported in _imports(_tree(path)):
             top = imported.split(".")[0]
             if not top or top == "ftbench" or top in sys.stdlib_module_names or (path in TESTS and top in siblings):
