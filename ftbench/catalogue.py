@@ -109,9 +109,9 @@ class Catalogue:
 
     def table(self, name: str) -> "object":
         """One of the Arrow tables (`TABLES`), memory-mapped."""
-        from datasets import Dataset
+        import pyarrow as pa
 
-        return Dataset.from_file(str(self.folder / f"{name}.arrow")).data
+        return pa.ipc.open_stream(pa.memory_map(str(self.folder / f"{name}.arrow"))).read_all()
 
     @cached_property
     def _items(self) -> "object":
@@ -168,7 +168,7 @@ class Catalogue:
             text_sha256=Column(texts.column("sha256")),
             image_names=Column(images.column("name")),
             text_names=Column(texts.column("name")),
-            image_probe=images.column("probe").to_numpy(),
+            image_probe=Column(images.column("probe")),
             image_reveals=Column(images.column("reveals")),
             text_reveals=Column(texts.column("reveals")),
             _images=ImageTable(images),

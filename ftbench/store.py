@@ -21,8 +21,15 @@ from ftbench.errors import DataError, several
 from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
 from ftbench.items import SPLITS, Item, Progress, Queries, Source, SourceInfo, View
 
-_BATCH = 256  # items written at a time: about 15 MB of studio pixels
-_EVIDENCE = 10_000  # queries, judgements or interactions written at a time: the largest sources have millions
+# Rows written at a time: some 15 MB of studio pixels, 5 MB of texts. A reader keeps some 5 kB in memory for each batch.
+_BATCH = {
+    "items": 10_000,
+    "images": 2_048,
+    "texts": 4_096,
+    "queries": 10_000,
+    "judgements": 10_000,
+    "interactions": 10_000,
+}
 _json = json.JSONEncoder(sort_keys=True).encode  # made once: json.dumps with settings makes one at every call
 
 
@@ -64,7 +71,8 @@ class _Tables:
         import pyarrow as pa
 
         if rows:
-            self._writers[table].write_table(pa.Table.from_pylist(rows, schema=self._features[table].arrow_schema))
+            made = pa.Table.from_pylist(rows, schema=self._features[table].arrow_schema)
+            self._writers[table].write_table(made, writer_batch_size=len(rows))
             self.rows[table] += len(rows)
 
     def close(self) -> None:
@@ -124,8 +132,7 @@ class _Writer:
         self._hash(*row.values())
         self.pending["items"].append(row | ids)
         self.counts[item.split] += 1
-        if len(self.pending["items"]) >= _BATCH:
-            self.flush()
+        self.flush(whole=True)
 
     def _row(self, item: Item, number: int, view: View) -> dict | None:
         common = {"item": number, "name": view.name, "role": view.role, "probe": view.probe,
@@ -144,10 +151,12 @@ class _Writer:
     def _hash(self, *values: object) -> None:
         self.digest.update(_json(values).encode())
 
-    def flush(self) -> None:
+    def flush(self, whole: bool = False) -> None:
+        """Write the rows that wait; `whole`: only whole batches of them."""
         for table, rows in self.pending.items():
-            self.tables.write(table, rows)
-            rows.clear()
+            if len(rows) >= _BATCH[table] or not whole:
+                self.tables.write(table, rows)
+                rows.clear()
 
     def add_queries(self, queries: Queries) -> None:
         known = {query.query_id: query.split for query in queries.queries}
@@ -175,7 +184,7 @@ class _Writer:
 
     def _add_rows(self, table: str, rows: Iterable[dict]) -> None:
         rows = iter(rows)
-        while batch := list(islice(rows, _EVIDENCE)):
+        while batch := list(islice(rows, _BATCH[table])):
             for row in batch:
                 self._hash(*row.values())
             self.tables.write(table, batch)

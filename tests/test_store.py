@@ -10,7 +10,7 @@ import pytest
 from conftest import Toy
 from PIL import Image
 
-from ftbench.catalogue import open_catalogue
+from ftbench.catalogue import TABLES, open_catalogue
 from ftbench.errors import DataError
 from ftbench.items import Interaction, Item, Queries, Query, View, silent
 from ftbench.store import prepare
@@ -159,12 +159,16 @@ def test_a_source_that_loses_rows_silently_is_refused(tmp_path):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_rows_of_any_number_of_queries(tmp_path, monkeypatch):
-    expected = prepare(Toy(), silent, tmp_path / "one")
-    monkeypatch.setattr("ftbench.store._EVIDENCE", 7)  # so that the toy's 40 queries are several batches
-    batched = prepare(Toy(), silent, tmp_path / "more")
-    assert batched.fingerprint == expected.fingerprint and batched.manifest["counts"] == expected.manifest["counts"]
-    assert [batched.queries(s) for s in ("train", "test")] == [expected.queries(s) for s in ("train", "test")]
-    assert (
-        batched.judgements("test") == expected.judgements("test") and batched.interactions() == expected.interactions()
-    )
+def test_batches_of_any_size_hold_the_same(tmp_path, toy, monkeypatch):
+    monkeypatch.setattr("ftbench.store._BATCH", dict.fromkeys(TABLES, 7))  # so that every table is several batches
+    batched = prepare(Toy(), silent, tmp_path)
+    assert batched.fingerprint == toy.fingerprint and batched.manifest["counts"] == toy.manifest["counts"]
+    for name in TABLES:
+        assert batched.table(name).to_pylist() == toy.table(name).to_pylist()
+        sizes = [batch.num_rows for batch in batched.table(name).to_batches()]
+        assert sum(sizes) == len(toy.table(name)) and len(sizes) > 1
+    for ids in (batched.view_ids("image")[[0, 17, 39]].ravel(), [0, 6, 7, -1 + len(toy.table("images"))]):
+        ids = [i for i in ids if i >= 0]
+        for one, other in zip(batched.assets.pixels(ids), toy.assets.pixels(ids), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert [batched.assets.image_probe[i] for i in ids] == [toy.assets.image_probe[i] for i in ids]
