@@ -64,13 +64,18 @@ def strip_html(text: str) -> str:
         if "<" in text or "{{" in text:
             text = _TAG.sub(" ", _without_unseen(text))
         if more and "&" in text:
-            text = html.unescape(_ENDLESS.sub("\ufffd", text))
+            text = unescaped(text)
         elif "<" not in text:
             break
     text = text.replace("\u2022", " ")
     if text.isprintable() and "  " not in text:  # no white space but single spaces: most texts, three times as fast
         return text.strip()
     return " ".join(text.split())
+
+
+def unescaped(text: str) -> str:
+    """The text with its HTML entities resolved; one of a number that no character has gives U+FFFD."""
+    return html.unescape(_ENDLESS.sub("\ufffd", text))
 
 
 def _without_unseen(text: str) -> str:

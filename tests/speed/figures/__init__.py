@@ -50,7 +50,8 @@ class Figures:
 
     def _judge(self, name: str, value: float, bound: float, unit: str, good: bool, word: str) -> None:
         self.failed |= not good
-        print(f"{'PASS' if good else 'FAIL'} {name}: {value:.3g}{unit}, {word} {bound:g}{unit}", flush=True)
+        said = f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+        print(f"{'PASS' if good else 'FAIL'} {name}: {said}{unit}, {word} {bound:,g}{unit}", flush=True)
 
     def end(self) -> None:
         """Leave the script: exit code 1 if any figure missed its bound."""
