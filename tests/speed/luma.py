@@ -1,4 +1,4 @@
-"""A real store from its export to a board, as subprocesses: `ftbench data prepare magento-luma`, then all methods on it.
+"""A real store from its export to a board, as subprocesses: `ftbench data prepare magento-luma`, then methods on it.
 
 The cache is a new folder, so photographs are read and embeddings made anew. The board is that of one seed: the default
 methods on query2item and cross_view, encoder `lite`, two threads. Needs the store's folder, as the tests of it do
