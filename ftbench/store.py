@@ -4,6 +4,7 @@ Must not know methods, encoders or tasks. A catalogue is written into a temporar
 so an interrupted `prepare` leaves nothing that looks prepared.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from ftbench.catalogue import MANIFEST_SCHEMA, TABLES, Catalogue, cache_folder, 
 from ftbench.errors import DataError, several
 from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
 from ftbench.items import SPLITS, Item, Progress, Queries, Source, SourceInfo, View
+from ftbench.sources.fetch_files import held
 
 # Rows written at a time: some 15 MB of studio pixels, 5 MB of texts. A reader keeps some 5 kB in memory for each batch.
 _BATCH = {
@@ -205,17 +207,49 @@ def _rows_of(source: Source) -> dict[str, dict[str, int]]:
     return {table: dict(counts) for table, counts in rows.items()}
 
 
+def _check_photographs(source: Source, writer: _Writer) -> None:
+    """Raises DataError where a person's own catalogue names photographs and not one of them can be used."""
+    reasons = Counter({reason: n for reason, n in source.dropped.items() if reason.startswith("image ")})
+    reasons.update(broken["reason"].split(":")[0] for broken in writer.broken)
+    if source.info.private and reasons and not writer.counts["images"]:
+        whys = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(3))
+        example = next((f", such as {broken['file']}" for broken in writer.broken if broken["file"]), "")
+        raise DataError(
+            f"{source.info.name}: none of its photographs can be used ({whys}{example}). Check where they lie: --images"
+        )
+
+
 def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Catalogue:
-    """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole."""
-    root = (cache or cache_folder()) / "data"
+    """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole.
+
+    Raises DataError where another command prepares the same name, and where the disk is full.
+    """
+    root, name = (cache or cache_folder()) / "data", source.info.name
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for leftover in root.glob(f".{source.info.name}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        folder = root / f".{source.info.name}.{os.getpid()}.tmp"
-        folder.mkdir()
+        (root / f".{name}.lock").touch()
     except OSError as problem:
         raise DataError(f"cannot write to {root}: {problem}. Set FTBENCH_CACHE to a folder you may write to.") from None
+    lock = root / f".{name}.lock"
+    with held(lock):
+        try:
+            return _prepare(source, progress, root)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(problem):
+                raise
+            raise DataError(
+                f"{name}: no space is left on the disk of {root.parent}. Free some, or set FTBENCH_CACHE to a folder "
+                "with more; what was fetched is kept, and the same command goes on from there."
+            ) from None
+        finally:
+            lock.unlink(missing_ok=True)  # while it is held: whoever waits for it finds another file and tries anew
+
+
+def _prepare(source: Source, progress: Progress, root: Path) -> Catalogue:
+    for leftover in root.glob(f".{source.info.name}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = root / f".{source.info.name}.{os.getpid()}.tmp"
+    folder.mkdir()
     try:
         writer = _Writer(folder, source.info)
         for item in source.items(progress):
@@ -225,6 +259,7 @@ def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Ca
         writer.tables.close()
         if not writer.seen:
             raise DataError(f"{source.info.name}: the source has no items.")
+        _check_photographs(source, writer)
         rows = _rows_of(source)  # complete now that items and queries have been read
         reasons = Counter(broken["reason"].split(":")[0] for broken in writer.broken)
         manifest = {

@@ -1,5 +1,6 @@
 """Prepared catalogues: what goes in comes out, damage is seen, an interruption leaves nothing."""
 
+import errno
 import json
 import struct
 import zlib
@@ -172,3 +173,24 @@ def test_batches_of_any_size_hold_the_same(tmp_path, toy, monkeypatch):
         for one, other in zip(batched.assets.pixels(ids), toy.assets.pixels(ids), strict=True):
             np.testing.assert_array_equal(one, other)
         assert [batched.assets.image_probe[i] for i in ids] == [toy.assets.image_probe[i] for i in ids]
+
+
+def test_two_commands_do_not_prepare_one_name_at_once(tmp_path):
+    class Nested(Toy):
+        def items(self, progress):
+            with pytest.raises(DataError, match="is being written by another command"):
+                prepare(Toy(), silent, tmp_path)
+            yield from super().items(progress)
+
+    assert prepare(Nested(), silent, tmp_path).fingerprint == prepare(Toy(), silent, tmp_path).fingerprint
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    class Full(Toy):
+        def items(self, progress):
+            yield next(super().items(progress))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="no space is left.*FTBENCH_CACHE"):
+        prepare(Full(), silent, tmp_path)
+    assert not list((tmp_path / "data").iterdir()), "nothing half-written"

@@ -90,7 +90,10 @@ def fetch_store(folder: Path, downloads: Path, progress: Progress) -> None:
 
     server = os.environ.get(SERVER_VARIABLE, SERVER).rstrip("/")
     name = f"{REPOSITORY.rpartition('/')[2]}-{COMMIT}.tar.gz"
-    (archive,) = download([Remote(f"{server}/{COMMIT}", name)], downloads, progress)
+    try:
+        (archive,) = download([Remote(f"{server}/{COMMIT}", name)], downloads, progress)
+    except DataError as problem:
+        raise DataError(f"{problem}\nOr: {_how_to_get()}") from None
     part, wanted = folder.with_name(f"{folder.name}.part"), set(manifest())
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -191,6 +191,7 @@ def read_queries(path: Path, splits: Mapping[str, str], tally: Tally) -> Queries
     problems: list[str] = []
     texts: dict[str, str] = {}
     gains: dict[str, dict[str, float]] = {}
+    first = ""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -207,6 +208,7 @@ def read_queries(path: Path, splits: Mapping[str, str], tally: Tally) -> Queries
         except (IndexError, ValueError):
             problems.append(f"line {number}: expected a query, an item id and a number, got {line!r}")
             continue
+        first = first or item_id
         key = normalize_query(text)
         split = split_of("query", key, SHARES)
         if item_id not in splits:
@@ -220,7 +222,15 @@ def read_queries(path: Path, splits: Mapping[str, str], tally: Tally) -> Queries
             texts.setdefault(key, re.sub(r"\s+", " ", text))
             gains.setdefault(key, {})[item_id] = gain
     if problems:
+        if lines and "\t" not in lines[0] and lines[0].count(",") + lines[0].count(";"):
+            problems = ["its cells are separated by commas or semicolons; save it with tabs between them"]
         raise several(str(path.name), problems, DataError)
+    if tally.read and not gains:
+        whys = "; ".join(f"{reason}: {count:,}" for reason, count in tally.reasons.most_common())
+        raise DataError(
+            f"{path.name}: none of its {tally.read:,} lines can be used ({whys}). Its first product is {first!r}; the "
+            f"catalogue's products are such as {next(iter(splits), '')!r}."
+        )
     rows = [
         (Query(query_id("q", key), texts[key], split_of("query", key, SHARES)), found) for key, found in gains.items()
     ]
