@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,10 +17,13 @@ class Column(Sequence):
 
     def __init__(self, column):
         self._column = column
-        self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return _starts(self._column)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self._column)
 
     def __getitem__(self, i):
         if isinstance(i, slice):
@@ -36,6 +40,11 @@ class Column(Sequence):
                 yield from map(_plain, chunk[start : start + 10_000].to_pylist())
 
 
+def _starts(column) -> np.ndarray:
+    """The first row of each chunk (chunks + 1,) int64, and the number of rows."""
+    return np.cumsum([0] + [len(chunk) for chunk in column.chunks])
+
+
 def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
@@ -50,7 +59,7 @@ class Assets:
     text_sha256: Sequence[str]
     image_names: Sequence[str]
     text_names: Sequence[str]
-    image_probe: np.ndarray  # (images,) bool
+    image_probe: Sequence[bool]
     image_reveals: Sequence[tuple[str, ...]]
     text_reveals: Sequence[tuple[str, ...]]
     _images: object = None
@@ -61,25 +70,34 @@ class Assets:
 
 
 class ImageTable:
-    """Random access to the memory-mapped image column."""
+    """Random access to the memory-mapped image column. What is read of a chunk is kept: views of the map, no copies."""
 
     def __init__(self, table):
-        column = table.column("data")
-        self._encoding = Column(table.column("encoding"))
-        self._size = np.stack([table.column("height").to_numpy(), table.column("width").to_numpy()], axis=1)
-        self._starts = np.cumsum([0] + [len(chunk) for chunk in column.chunks])
-        self._chunks = []
-        for chunk in column.chunks:
-            _, offsets, data = chunk.buffers()
-            first = chunk.offset
-            offsets = np.frombuffer(offsets, dtype=np.int64)[first : first + len(chunk) + 1]
-            self._chunks.append((offsets, np.frombuffer(data, dtype=np.uint8) if data else np.empty(0, np.uint8)))
+        self._table = table
+        self._chunks: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, object]] = {}
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return _starts(self._table.column("data"))
 
     def decode(self, i: int) -> np.ndarray:
+        """Pixels uint8 (h, w, 3) of image `i`; of a raw one a view of the memory map."""
         chunk = int(np.searchsorted(self._starts, i, side="right")) - 1
-        offsets, data = self._chunks[chunk]
-        j = i - self._starts[chunk]
+        if chunk not in self._chunks:
+            self._chunks[chunk] = self._read(chunk)
+        offsets, data, heights, widths, encodings = self._chunks[chunk]
+        j = i - int(self._starts[chunk])
         raw = data[offsets[j] : offsets[j + 1]]
-        if self._encoding[i] == "raw":
-            return raw.reshape(*self._size[i], 3)
+        if encodings[j].as_py() == "raw":
+            return raw.reshape(heights[j], widths[j], 3)
         return decoded(raw.tobytes())
+
+    def _read(self, chunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, object]:
+        """Offsets, bytes, heights, widths and encodings of one chunk."""
+        column, heights, widths, encodings = (
+            self._table.column(name).chunk(chunk) for name in ("data", "height", "width", "encoding")
+        )
+        _, offsets, data = column.buffers()
+        offsets = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
+        data = np.frombuffer(data, dtype=np.uint8) if data else np.empty(0, np.uint8)
+        return offsets, data, heights.to_numpy(), widths.to_numpy(), encodings

@@ -47,11 +47,18 @@ def open_catalogue(name: str, cache: Path | None = None, verify: bool = False) -
     folder = (cache or cache_folder()) / "data" / name
     if not (folder / "manifest.json").is_file():
         return None
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        again = manifest["info"].get("command") or f"ftbench data prepare {name}"
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise DataError(
+            f"{name} is damaged (its manifest cannot be read). Remove {folder} and make it again: ftbench data prepare "
+            f"{name}, or ftbench data import for your own catalogue"
+        ) from None
     if manifest.get("schema") != MANIFEST_SCHEMA:
         raise DataError(
             f"{name} was prepared with manifest schema {manifest.get('schema')}, this ftbench reads "
-            f"{MANIFEST_SCHEMA}. Prepare it again: ftbench data prepare {name}"
+            f"{MANIFEST_SCHEMA}. Make it again: {again}"
         )
     hashed = {} if verify else _read_hashed(folder)
     problems = []
@@ -64,7 +71,7 @@ def open_catalogue(name: str, cache: Path | None = None, verify: bool = False) -
         elif hashed.get(file) != path.stat().st_mtime_ns and file_sha256(path) != expected["sha256"]:
             problems.append(f"{file} does not have the sha256 of its manifest")
     if problems:
-        raise DataError(f"{name} is damaged ({'; '.join(problems)}). Prepare it again: ftbench data prepare {name}")
+        raise DataError(f"{name} is damaged ({'; '.join(problems)}). Make it again: {again}")
     note_hashed(folder, manifest["files"])
     return Catalogue(folder, manifest)
 
@@ -77,6 +84,11 @@ def own_names(cache: Path | None = None) -> list[str]:
             if json.loads(path.read_text(encoding="utf-8"))["info"].get("private"):
                 names.append(path.parent.name)
     return sorted(names)
+
+
+def prepared_names(cache: Path | None = None) -> list[str]:
+    """Names of all catalogues prepared here, sorted."""
+    return sorted(path.parent.name for path in ((cache or cache_folder()) / "data").glob("*/manifest.json"))
 
 
 def note_hashed(folder: Path, files: Iterable[str]) -> None:
@@ -109,9 +121,9 @@ class Catalogue:
 
     def table(self, name: str) -> "object":
         """One of the Arrow tables (`TABLES`), memory-mapped."""
-        from datasets import Dataset
+        import pyarrow as pa
 
-        return Dataset.from_file(str(self.folder / f"{name}.arrow")).data
+        return pa.ipc.open_stream(pa.memory_map(str(self.folder / f"{name}.arrow"))).read_all()
 
     @cached_property
     def _items(self) -> "object":
@@ -168,7 +180,7 @@ class Catalogue:
             text_sha256=Column(texts.column("sha256")),
             image_names=Column(images.column("name")),
             text_names=Column(texts.column("name")),
-            image_probe=images.column("probe").to_numpy(),
+            image_probe=Column(images.column("probe")),
             image_reveals=Column(images.column("reveals")),
             text_reveals=Column(texts.column("reveals")),
             _images=ImageTable(images),

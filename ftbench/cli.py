@@ -242,11 +242,16 @@ def data_import(
     ftbench data import shopify products_export.csv --images download --name my-shop
     """
     from ftbench import console, inventory
-    from ftbench.catalogue import downloads_folder
+    from ftbench.catalogue import downloads_folder, own_names
     from ftbench.sources.imports import Import, import_source, own_name
     from ftbench.store import prepare
 
     asked = Import(form, path, own_name(name, path), images, queries)
+    if asked.name in own_names():
+        print(
+            f"{asked.name} was imported before; this takes its place once it is whole.",
+            file=sys.stderr,
+        )
     source = import_source(asked, downloads_folder())
     with console.progress_bars() as progress:
         catalogue = prepare(source, progress(f"Importing {asked.name}"))
@@ -280,6 +285,8 @@ def data_inspect(
     print(datasheet.as_text(datasheet.facts(catalogue)))
     if out is not None:
         print("\n".join(map(str, datasheet.write(catalogue, out))))
+        if not catalogue.info.redistributable:
+            print("The contact sheet shows pictures and texts: for your eyes alone. The other files hold none.")
     if results is not None:
         print(datasheet.write_json(catalogue, results))
 

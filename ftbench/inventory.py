@@ -6,15 +6,16 @@ Must not know how runs are made.
 import ast
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from textwrap import fill
 
 from ftbench import leaks
-from ftbench.catalogue import Catalogue, open_catalogue, own_names
+from ftbench.catalogue import Catalogue, open_catalogue, own_names, prepared_names
 from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
-from ftbench.sources import DATA, check_name, source_for
+from ftbench.sources import DATA, check_name, source_for, terms
 from ftbench.store import prepare
 
 _WIDTH = 100  # of prose on a terminal
@@ -28,7 +29,8 @@ def _first_line(thing: object) -> str:
 def listing(what: str) -> list[tuple[str, str]]:
     """(name, one line) for each method, task, data set or encoder."""
     if what == "data":
-        return [*DATA.items(), *((name, "your own: imported here, kept out of results/") for name in own_names())]
+        own = [(name, "your own: imported here, kept out of results/") for name in own_names()]
+        return [*DATA.items(), *((name, "prepared here") for name in prepared_names() if name not in dict(own)), *own]
     if what == "encoders":
         from ftbench.encoders.base import ENCODERS
 
@@ -70,11 +72,24 @@ def description(name: str) -> str:
         check_name(name, own_names())  # says what is wrong with a size or a tier
         found = open_catalogue(name)
         if found is None:
-            return f"{name}: {DATA[name.partition('@')[0]]}\nNot prepared here yet: ftbench data prepare {name}"
+            return _unprepared(name)
         return data_summary(found)
     if name in ENCODERS or "/" in name:
         return f"Encoder {name}: {ENCODERS.get(name) or ENCODERS['MODEL/PRETRAINED']}"
     raise unknown("name", name, [*method_names(), *task_names(), *DATA, "tiny", "lite"])
+
+
+def _unprepared(name: str) -> str:
+    """What is known of a public data set before it is prepared: what it is, its terms, what to type."""
+    lines = [f"{name}: {DATA[name.partition('@')[0]]}"]
+    with suppress(DataError):  # amazon-reviews without a category, magento-luma without its folder
+        lines.append(terms(source_for(name, None, Path()).info))
+    command = f"ftbench data prepare {name}"
+    if name == "amazon-reviews":
+        command += " --category All_Beauty --tier 10k"
+    elif "@" not in name and name not in ("studio", "studio-confirm", "magento-luma"):
+        command += " --tier 10k (or 100k, 1M; all of it without --tier)"
+    return "\n".join([*lines, f"Not prepared here yet: {command}"])
 
 
 def _settings(config: type) -> list[str]:

@@ -94,6 +94,7 @@ class SourceInfo:
     photographs: bool  # whether near-duplicate perceptual hashes are meaningful
     disclosures: tuple[str, ...] = ()
     private: bool = False  # a person's own data: records of it are kept apart from the committed ones
+    command: str = ""  # what makes it again, where that is not `ftbench data prepare NAME`
 
 
 class Progress(Protocol):

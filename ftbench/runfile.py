@@ -54,8 +54,7 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
         os.replace(temporary, path)
     except OSError as problem:
         raise DataError(
-            f"cannot write {path.name} to {path.parent}: {problem.strerror or problem}. "
-            "Choose another folder with --results."
+            f"cannot write {path.name} to {path.parent}: {problem.strerror or problem}. Choose another folder."
         ) from None
     finally:
         with suppress(OSError):

@@ -103,7 +103,8 @@ def plan(request: Request, session: Session) -> _Plan:
     gallery = len(catalogue.rows(task.gallery))
     if request.depth > gallery:
         raise RunError(
-            f"--depth {request.depth} exceeds the gallery, which has {gallery} items; expected at most that."
+            f"{request.data} has {gallery} items to search, and the run file keeps {request.depth} ranks: expected at "
+            "most as many (--depth, at least 10)."
         )
     if not method.ranked and not any(catalogue.assets.image_reveals):
         raise RunError(

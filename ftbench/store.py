@@ -4,22 +4,35 @@ Must not know methods, encoders or tasks. A catalogue is written into a temporar
 so an interrupted `prepare` leaves nothing that looks prepared.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ftbench.catalogue import MANIFEST_SCHEMA, TABLES, Catalogue, cache_folder, file_sha256, note_hashed
-from ftbench.errors import DataError
+from ftbench.errors import DataError, several
 from ftbench.images import BrokenImage, load_photograph, perceptual_hash, png_bytes
 from ftbench.items import SPLITS, Item, Progress, Queries, Source, SourceInfo, View
+from ftbench.sources.fetch_files import held
 
-_BATCH = 256  # items written at a time: about 15 MB of studio pixels
+# Rows written at a time: some 15 MB of studio pixels, 5 MB of texts. A reader keeps some 5 kB in memory for each batch.
+_BATCH = {
+    "items": 10_000,
+    "images": 2_048,
+    "texts": 4_096,
+    "queries": 10_000,
+    "judgements": 10_000,
+    "interactions": 10_000,
+}
+_json = json.JSONEncoder(sort_keys=True).encode  # made once: json.dumps with settings makes one at every call
 
 
 def _features(table: str) -> "object":
@@ -60,7 +73,8 @@ class _Tables:
         import pyarrow as pa
 
         if rows:
-            self._writers[table].write_table(pa.Table.from_pylist(rows, schema=self._features[table].arrow_schema))
+            made = pa.Table.from_pylist(rows, schema=self._features[table].arrow_schema)
+            self._writers[table].write_table(made, writer_batch_size=len(rows))
             self.rows[table] += len(rows)
 
     def close(self) -> None:
@@ -116,12 +130,11 @@ class _Writer:
                 self.pending[table].append(row)
                 self._hash(kind, row["name"], row["role"], row["probe"], row["reveals"], row["sha256"])
         row = {"item_id": item.item_id, "group": item.group, "split": item.split, "category": item.category,
-               "attributes": json.dumps(dict(item.attributes), sort_keys=True)}  # fmt: skip
+               "attributes": _json(dict(item.attributes))}  # fmt: skip
         self._hash(*row.values())
         self.pending["items"].append(row | ids)
         self.counts[item.split] += 1
-        if len(self.pending["items"]) >= _BATCH:
-            self.flush()
+        self.flush(whole=True)
 
     def _row(self, item: Item, number: int, view: View) -> dict | None:
         common = {"item": number, "name": view.name, "role": view.role, "probe": view.probe,
@@ -138,12 +151,14 @@ class _Writer:
             return None
 
     def _hash(self, *values: object) -> None:
-        self.digest.update(json.dumps(values, sort_keys=True).encode())
+        self.digest.update(_json(values).encode())
 
-    def flush(self) -> None:
+    def flush(self, whole: bool = False) -> None:
+        """Write the rows that wait; `whole`: only whole batches of them."""
         for table, rows in self.pending.items():
-            self.tables.write(table, rows)
-            rows.clear()
+            if len(rows) >= _BATCH[table] or not whole:
+                self.tables.write(table, rows)
+                rows.clear()
 
     def add_queries(self, queries: Queries) -> None:
         known = {query.query_id: query.split for query in queries.queries}
@@ -158,33 +173,83 @@ class _Writer:
                 raise DataError(
                     f"{self.info.name}: interaction {pair.query_id!r}-{pair.item_id!r} leaves the train split."
                 )
-        rows = {
-            "queries": [
-                asdict(query)
-                | {"slices": list(query.slices), "attributes": json.dumps(dict(query.attributes), sort_keys=True)}
-                for query in queries.queries
-            ],
-            "judgements": [asdict(judgement) for judgement in queries.judgements],
-            "interactions": [asdict(pair) for pair in queries.interactions],
-        }  # fmt: skip
-        for table, table_rows in rows.items():
-            for row in table_rows:
+        self._add_rows("queries", (
+            {"query_id": query.query_id, "text": query.text, "split": query.split, "slices": list(query.slices),
+             "attributes": _json(dict(query.attributes))} for query in queries.queries
+        ))  # fmt: skip
+        self._add_rows("judgements", (
+            {"query_id": pair.query_id, "item_id": pair.item_id, "gain": pair.gain} for pair in queries.judgements
+        ))  # fmt: skip
+        self._add_rows("interactions", (
+            {"query_id": pair.query_id, "item_id": pair.item_id} for pair in queries.interactions
+        ))  # fmt: skip
+
+    def _add_rows(self, table: str, rows: Iterable[dict]) -> None:
+        rows = iter(rows)
+        while batch := list(islice(rows, _BATCH[table])):
+            for row in batch:
                 self._hash(*row.values())
-            self.tables.write(table, table_rows)
-            self.counts[table] = len(table_rows)
+            self.tables.write(table, batch)
+            self.counts[table] += len(batch)
+
+
+def _rows_of(source: Source) -> dict[str, dict[str, int]]:
+    """What became of the rows of each of a source's tables; {} where it reads none. Raises DataError for lost rows."""
+    rows: Mapping[str, Mapping[str, int]] = getattr(source, "rows", {})
+    lost = [
+        f"{table}: {counts['read']:,} rows read, but {counts['kept']:,} kept, {counts['merged']:,} merged and "
+        f"{counts['dropped']:,} dropped"
+        for table, counts in rows.items()
+        if counts["read"] != counts["kept"] + counts["merged"] + counts["dropped"]
+    ]
+    if lost:
+        raise several(f"{source.info.name}: the source lost rows without a reason, a defect of it", lost, DataError)
+    return {table: dict(counts) for table, counts in rows.items()}
+
+
+def _check_photographs(source: Source, writer: _Writer) -> None:
+    """Raises DataError where a person's own catalogue names photographs and not one of them can be used."""
+    reasons = Counter({reason: n for reason, n in source.dropped.items() if reason.startswith("image ")})
+    reasons.update(broken["reason"].split(":")[0] for broken in writer.broken)
+    if source.info.private and reasons and not writer.counts["images"]:
+        whys = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(3))
+        example = next((f", such as {broken['file']}" for broken in writer.broken if broken["file"]), "")
+        raise DataError(
+            f"{source.info.name}: none of its photographs can be used ({whys}{example}). Check where they lie: --images"
+        )
 
 
 def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Catalogue:
-    """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole."""
-    root = (cache or cache_folder()) / "data"
+    """Read a source into a catalogue on disk and open it. An existing catalogue of that name is replaced whole.
+
+    Raises DataError where another command prepares the same name, and where the disk is full.
+    """
+    root, name = (cache or cache_folder()) / "data", source.info.name
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for leftover in root.glob(f".{source.info.name}.*.tmp"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        folder = root / f".{source.info.name}.{os.getpid()}.tmp"
-        folder.mkdir()
+        (root / f".{name}.lock").touch()
     except OSError as problem:
         raise DataError(f"cannot write to {root}: {problem}. Set FTBENCH_CACHE to a folder you may write to.") from None
+    lock = root / f".{name}.lock"
+    with held(lock):
+        try:
+            return _prepare(source, progress, root)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(problem):
+                raise
+            raise DataError(
+                f"{name}: no space is left on the disk of {root.parent}. Free some, or set FTBENCH_CACHE to a folder "
+                "with more; what was fetched is kept, and the same command goes on from there."
+            ) from None
+        finally:
+            lock.unlink(missing_ok=True)  # while it is held: whoever waits for it finds another file and tries anew
+
+
+def _prepare(source: Source, progress: Progress, root: Path) -> Catalogue:
+    for leftover in root.glob(f".{source.info.name}.*.tmp"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = root / f".{source.info.name}.{os.getpid()}.tmp"
+    folder.mkdir()
     try:
         writer = _Writer(folder, source.info)
         for item in source.items(progress):
@@ -194,12 +259,15 @@ def prepare(source: Source, progress: Progress, cache: Path | None = None) -> Ca
         writer.tables.close()
         if not writer.seen:
             raise DataError(f"{source.info.name}: the source has no items.")
+        _check_photographs(source, writer)
+        rows = _rows_of(source)  # complete now that items and queries have been read
         reasons = Counter(broken["reason"].split(":")[0] for broken in writer.broken)
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "info": asdict(source.info),
             "fingerprint": writer.digest.hexdigest(),
             "counts": {name: writer.counts[name] for name in (*SPLITS, *TABLES[1:])} | {"items": len(writer.seen)},
+            "rows": rows,
             "dropped": dict(source.dropped) | {f"broken image ({reason})": n for reason, n in reasons.items()},
             "broken": writer.broken,
             "files": {

@@ -68,7 +68,7 @@ class StandIn:
         return f"http://127.0.0.1:{self.port}"
 
     def misbehave(self, path, kind, times=None, **options):
-        """From now on, GET of a path (or a pattern: /images/*) goes wrong, `times` times.
+        """From now on, GET of a path (or a pattern: /images/*) goes wrong, `times` times. method: "HEAD" for that.
 
         kind: a status code ("429", "500"; retry_after=) or one of
         drop (the connection closes without an answer), cut (it closes after `after` bytes, half of them by default),
@@ -82,11 +82,12 @@ class StandIn:
         """All is well again."""
         self._tricks.clear()
 
-    def trick(self, path):
+    def trick(self, path, method="GET"):
         """How this request goes wrong, or None."""
         with self.lock:
             for trick in self._tricks:
-                if trick.times != 0 and (trick.path == path or fnmatch.fnmatchcase(path, trick.path)):
+                of_method = trick.options.get("method", "GET") == method
+                if of_method and trick.times != 0 and (trick.path == path or fnmatch.fnmatchcase(path, trick.path)):
                     if trick.times is not None:
                         trick.times -= 1
                     return trick
@@ -153,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self):
         parts = urlsplit(self.path)
         path, query = unquote(parts.path), parse_qs(parts.query)
+        api = path.startswith("/api/")
+        if (self.command == "HEAD" or api) and (trick := self.hub.trick(path, self.command)):
+            return self._go_wrong(trick, b"", {})
         if path.startswith("/cdn/"):
             return self._send_file(query["of"][0], self._of(query["of"][0]))
         pieces = path.strip("/").split("/")

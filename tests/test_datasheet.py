@@ -32,6 +32,7 @@ class Shop:
         self.info = SourceInfo("shop@10k", "shop-v2", f"Shop {HOSTILE}", "CC BY-NC 4.0", redistributable,
                                f"Of a shop. {HOSTILE}", True, ("Nothing was asked of the shop.",))  # fmt: skip
         self.dropped = {"row without an id": 3, "row with too many cells": 7, "never happened": 0}
+        self.rows = {"products": {"read": 1_015, "kept": 5, "merged": 1_000, "dropped": 10}}
         self.folder, self.secret = folder, secret
 
     def picture(self, seed):
@@ -266,10 +267,13 @@ def test_a_long_tail_of_images_shares_the_last_column(facts):
     assert sum(column.items for column in made) == 370
 
 
-def test_rows_read_are_shown_where_the_manifest_has_them(facts):
-    read = replace(facts, rows={"products": {"read": 15, "kept": 5, "merged": 0, "dropped": 10}})
-    assert re.search(r"products</th><td[^>]*>15</td><td[^>]*>5</td>", page(read, [], {}))
-    assert re.search(r"products +15 +5 +0 +10", datasheet.as_text(read))
+def test_rows_by_table_come_from_the_source_to_text_and_page(facts, pages):
+    assert facts.rows == {"products": {"read": 1_015, "kept": 5, "merged": 1_000, "dropped": 10}}
+    cells = r"products</th><td[^>]*>1,015</td><td[^>]*>5</td><td[^>]*>1,000</td><td[^>]*>10</td>"
+    assert all(re.search(cells, files[0].read_text(encoding="utf-8")) for files in pages)
+    assert re.search(r"products +1,015 +5 +1,000 +10\n", datasheet.as_text(facts))
+    without = replace(facts, rows={})
+    assert "Every row that was read" not in page(without, [], {}) and "\nrows" not in datasheet.as_text(without)
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(shops, tmp_path):

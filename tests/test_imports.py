@@ -116,6 +116,34 @@ MAGENTO = ("sku", "product_type", "name", "description", "categories", "base_ima
            "additional_attributes")  # fmt: skip
 
 
+def test_what_would_be_empty_is_refused_and_what_is_damaged_says_how_to_make_it_again(tmp_path):
+    export, pictures = shopify_export(tmp_path)
+    photographs = write(tmp_path / "photographs", pictures)
+    here = {"cache": tmp_path / "cache", "cwd": tmp_path}
+    shown = said(ftbench("data", "import", "shopify", export, "--name", "bare", **here))
+    assert "72  photograph listed, and not read: add --images" in shown
+    queries = tmp_path / "queries.tsv"
+    queries.write_text("query\titem_id\nred thing\tSKU-1\n", encoding="utf-8")
+    wrong = ftbench("data", "import", "shopify", export, "--queries", queries, "--name", "bare", **here)
+    assert wrong.returncode == 1 and "SKU-1" in wrong.stderr and "such as 'p0'" in wrong.stderr
+    queries.write_text("query,item_id\nred thing,p1\n", encoding="utf-8")
+    wrong = ftbench("data", "import", "shopify", export, "--queries", queries, "--name", "bare", **here)
+    assert wrong.returncode == 1 and "separated by commas" in wrong.stderr and wrong.stderr.count("\n") == 2
+    with StandIn() as server:
+        away, _ = shopify_export(tmp_path, f"{server.url}/files")
+        wrong = ftbench("data", "import", "shopify", away, "--images", "download", "--name", "gone", **here)
+    assert (
+        wrong.returncode == 1 and "none of its photographs can be used" in wrong.stderr and "(404): 72" in wrong.stderr
+    )
+    said(ftbench("data", "import", "shopify", away, "--images", photographs, "--name", "mine", **here))
+    (tmp_path / "cache" / "data" / "mine" / "texts.arrow").unlink()
+    wrong = ftbench("data", "verify", "mine", **here)
+    assert f"ftbench data import shopify {away} --name mine --images {photographs}" in wrong.stderr
+    (tmp_path / "cache" / "data" / "bare" / "manifest.json").write_text("{", encoding="utf-8")
+    wrong = ftbench("data", "verify", "bare", **here)
+    assert "its manifest cannot be read" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
 def test_a_magento_export_with_photographs_on_the_shops_server(tmp_path):
     with StandIn() as server, open(tmp_path / "catalog.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -242,13 +270,18 @@ def test_names_of_public_data(tmp_path):
         assert source_for(name, None, tmp_path).info.name == name
     for name, message in (
         ("amazon-reviews@All_Beuty-10k", "Did you mean 'All_Beauty'"),
-        ("amazon-c4@11k", "unknown category '11k'"),
+        ("amazon-c4@11k", "unknown tier '11k'"),
+        ("amazon-c4@All_Beuty", "Did you mean 'All_Beauty'"),
         ("abo@11k", "Did you mean '10k'"),
         ("abos", "Did you mean 'abo'"),
         ("magento-luma@10k", "unknown data set"),
     ):
         with pytest.raises(FtbenchError, match=message):
             check_name(name)
+    with pytest.raises(FtbenchError, match="abo has no categories"):
+        compose_name("abo", "Shoes", "10k")
+    with pytest.raises(FtbenchError, match="no raw files of abo"):
+        source_for("abo@10k", tmp_path, tmp_path)
     with pytest.raises(FtbenchError, match="--category All_Beauty"):
         source_for("amazon-reviews", None, tmp_path)
     with pytest.raises(FtbenchError, match="leave --category and --tier out"):

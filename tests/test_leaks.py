@@ -31,7 +31,7 @@ class Changed(Catalogue):
 
 def changed(catalogue, name, photographs=False, **values):
     """The catalogue with cells replaced: column=(row, value)."""
-    columns = catalogue.table(name).table.to_pydict()
+    columns = catalogue.table(name).to_pydict()
     for column, (row, value) in values.items():
         columns[column][row] = value
     return Changed(catalogue, photographs, **{name: columns})
@@ -74,14 +74,14 @@ def test_identical_photographs_count_and_identical_drawings_do_not(toy):
 
 
 def test_many_leaks_are_counted_not_listed(toy):
-    columns = toy.table("items").table.to_pydict()
+    columns = toy.table("items").to_pydict()
     columns["group"] = [f"group{i % 20}" for i in range(40)]
     found = leaks.leaks(Changed(toy, items=columns))
     assert len(found) == 11 and found[-1] == "group: 10 more in two splits"
 
 
 def test_a_split_without_items_is_a_problem(toy):
-    columns = toy.table("items").table.to_pydict()
+    columns = toy.table("items").to_pydict()
     columns["split"] = ["train" if split == "valid" else split for split in columns["split"]]
     assert "the split 'valid' has no items" in leaks.problems(Changed(toy, items=columns))
 
@@ -164,10 +164,10 @@ class Photographs:
 
     def __init__(self, folder, rows):
         self.info = SourceInfo("photos", "photos-v1", "Photos", "none", False, "Photographs.", True)
-        self.dropped, self.folder, self.rows = {}, folder, rows
+        self.dropped, self.folder, self.products = {}, folder, rows
 
     def items(self, progress):
-        for i, (seed, split, quality) in enumerate(self.rows):
+        for i, (seed, split, quality) in enumerate(self.products):
             pixels = np.full((200, 160, 3), 255, dtype=np.uint8) if seed is None else picture(seed)
             file = self.folder / f"{i}.{'jpg' if quality else 'png'}"
             Image.fromarray(pixels).save(file, **({"quality": quality} if quality else {"compress_level": i % 9}))

@@ -14,12 +14,11 @@ from ftbench.sources.magento import (
     REQUIRED,
     Magento,
     category_paths,
-    image_path,
     parse_pairs,
     read_export,
 )
 from ftbench.sources.magento_items import Product, tags
-from ftbench.sources.rows import SHARES, Tally, groups, strip_html
+from ftbench.sources.rows import SHARES, Tally, groups, safe_path, strip_html
 
 COLUMNS = (
     "sku store_view_code product_type categories name description short_description product_online visibility "
@@ -271,7 +270,7 @@ def test_pairs_round_trip(pairs):
 
 @given(st.text("ab./\\:", max_size=12))
 def test_image_paths_never_leave_the_folder(text):
-    path = image_path(text)
+    path = safe_path(text)
     assert path is None or not (path.startswith("/") or ".." in path.split("/") or "\\" in path)
 
 

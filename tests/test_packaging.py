@@ -73,7 +73,7 @@ def _need(*modules):
 def wheel(checkout, tmp_path_factory):
     _need("pip", "setuptools")
     out = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--silent", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run(
         [*pip, "--no-deps", "--no-build-isolation", "--no-index", "-w", str(out), str(checkout)],
         capture_output=True,

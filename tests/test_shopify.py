@@ -274,7 +274,7 @@ def test_photographs_are_downloaded_from_their_addresses(tmp_path):
 def test_wrong_paths_are_told_together(tmp_path):
     with pytest.raises(DataError) as caught:
         Shopify(tmp_path / "no.csv", tmp_path / "no", "mine", tmp_path / "no.tsv", tmp_path / "downloads")
-    assert "4 problems" in str(caught.value) and "--images DIR" in str(caught.value)
+    assert "4 problems" in str(caught.value) and "or `download`: --images" in str(caught.value)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no .csv"):
         Shopify(tmp_path / "empty", None, "mine")

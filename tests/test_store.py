@@ -1,5 +1,6 @@
 """Prepared catalogues: what goes in comes out, damage is seen, an interruption leaves nothing."""
 
+import errno
 import json
 import struct
 import zlib
@@ -10,7 +11,7 @@ import pytest
 from conftest import Toy
 from PIL import Image
 
-from ftbench.catalogue import open_catalogue
+from ftbench.catalogue import TABLES, open_catalogue
 from ftbench.errors import DataError
 from ftbench.items import Interaction, Item, Queries, Query, View, silent
 from ftbench.store import prepare
@@ -130,3 +131,66 @@ def test_newer_manifest_is_a_clear_error(tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
     with pytest.raises(DataError, match="manifest schema 99"):
         open_catalogue("toy", tmp_path)
+
+
+class Counted(Toy):
+    """A toy that says what became of its rows."""
+
+    def __init__(self, **lost):
+        super().__init__()
+        self.rows = {
+            table: {"read": 50, "kept": 40, "merged": 3, "dropped": 7 - lost.get(table, 0)} for table in ("a", "b", "c")
+        }
+
+
+def test_rows_by_table_stand_in_the_manifest(tmp_path, toy):
+    manifest = prepare(Counted(), silent, tmp_path).manifest
+    assert manifest["rows"] == Counted().rows
+    assert json.loads((tmp_path / "data/toy/manifest.json").read_text())["rows"] == Counted().rows
+    assert toy.manifest["rows"] == {}, "a source that reads no rows has none"
+    assert manifest["fingerprint"] == toy.fingerprint
+
+
+def test_a_source_that_loses_rows_silently_is_refused(tmp_path):
+    with pytest.raises(DataError, match="lost rows without a reason.*b: 50 rows read, but 40 kept, 3 merged and 5"):
+        prepare(Counted(b=2), silent, tmp_path)
+    with pytest.raises(DataError) as several:
+        prepare(Counted(a=1, c=3), silent, tmp_path)
+    assert "  - a: " in str(several.value) and "  - c: " in str(several.value) and "b: " not in str(several.value)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_batches_of_any_size_hold_the_same(tmp_path, toy, monkeypatch):
+    monkeypatch.setattr("ftbench.store._BATCH", dict.fromkeys(TABLES, 7))  # so that every table is several batches
+    batched = prepare(Toy(), silent, tmp_path)
+    assert batched.fingerprint == toy.fingerprint and batched.manifest["counts"] == toy.manifest["counts"]
+    for name in TABLES:
+        assert batched.table(name).to_pylist() == toy.table(name).to_pylist()
+        sizes = [batch.num_rows for batch in batched.table(name).to_batches()]
+        assert sum(sizes) == len(toy.table(name)) and len(sizes) > 1
+    for ids in (batched.view_ids("image")[[0, 17, 39]].ravel(), [0, 6, 7, -1 + len(toy.table("images"))]):
+        ids = [i for i in ids if i >= 0]
+        for one, other in zip(batched.assets.pixels(ids), toy.assets.pixels(ids), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert [batched.assets.image_probe[i] for i in ids] == [toy.assets.image_probe[i] for i in ids]
+
+
+def test_two_commands_do_not_prepare_one_name_at_once(tmp_path):
+    class Nested(Toy):
+        def items(self, progress):
+            with pytest.raises(DataError, match="is being written by another command"):
+                prepare(Toy(), silent, tmp_path)
+            yield from super().items(progress)
+
+    assert prepare(Nested(), silent, tmp_path).fingerprint == prepare(Toy(), silent, tmp_path).fingerprint
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    class Full(Toy):
+        def items(self, progress):
+            yield next(super().items(progress))
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DataError, match="no space is left.*FTBENCH_CACHE"):
+        prepare(Full(), silent, tmp_path)
+    assert not list((tmp_path / "data").iterdir()), "nothing half-written"

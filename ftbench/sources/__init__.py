@@ -21,6 +21,9 @@ DATA = {
 _TIERS = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}  # items; each holds the smaller ones (DATASETS.md)
 _OWN_SUFFIX = ("studio", "studio-confirm")  # these read what follows "@" themselves
 _ALL = "all"  # every category
+# What a folder of raw files holds, laid out as it is published.
+_RAW = {"amazon-reviews": "raw*", "amazon-c4": "test.csv", "amazon-esci": "*.parquet", "abo": "abo-listings.tar",
+        "marqo-gs": "**/*.parquet"}  # fmt: skip
 # Families that a category may follow; of the last two it says whose lists of photographs are joined.
 _BY_CATEGORY = ("amazon-reviews", "amazon-c4", "amazon-esci")
 
@@ -33,6 +36,8 @@ def compose_name(family: str, category: str | None = None, tier: str | None = No
         raise DataError(f"{family} says after '@' what it is; leave --category and --tier out.")
     if tier and tier not in _TIERS:
         raise unknown("tier", tier, _TIERS, "Leave --tier out for all items.")
+    if category and family in DATA and family not in _BY_CATEGORY:
+        raise DataError(f"{family} has no categories; leave --category out.")
     return f"{family}@{'-'.join(part for part in (category, tier) if part)}"
 
 
@@ -41,6 +46,8 @@ def _scope(name: str) -> tuple[str, str | None, int | None]:
     family, _, scope = name.partition("@")
     category, _, tier = scope.rpartition("-")
     if tier not in _TIERS:
+        if re.fullmatch(r"\d+\w*", tier):
+            raise unknown("tier", tier, _TIERS, f"Such as {family}@{category + '-' if category else ''}10k.")
         category, tier = scope, ""
     if category and family not in _BY_CATEGORY:
         raise unknown("tier", category, _TIERS, f"After {family}@ stands a tier: {family}@10k")
@@ -92,13 +99,17 @@ def source_for(name: str, folder: Path | None = None, downloads: Path | None = N
         from ftbench.sources.magento_luma import Luma
 
         return Luma(folder, downloads and downloads / base)
-    return _public(name, Path(folder or downloads or Path("downloads")))
+    downloads = downloads or Path("downloads")
+    if folder is not None and not any(folder.glob(_RAW[base])):
+        raise DataError(
+            f"--source {folder}: no raw files of {base} there (looked for {_RAW[base]}); without it they are fetched."
+        )
+    return _public(name, folder or downloads / base, downloads)
 
 
-def _public(name: str, downloads: Path) -> Source:
-    """A source of public data, which is downloaded into its family's folder below `downloads`."""
+def _public(name: str, folder: Path, downloads: Path) -> Source:
+    """A source of public data, read from `folder` as far as it lies there, else downloaded into it."""
     family, category, tier = _scope(name)
-    folder = downloads / family
     if family == "abo":
         from ftbench.sources.abo import Abo
 

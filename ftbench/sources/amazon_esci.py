@@ -4,6 +4,7 @@ Queries are judged E(xact), S(ubstitute), C(omplement), I(rrelevant); products a
 photographs are not part of the data set: they come from the items of Amazon Reviews 2023, from SQID, or from ESCI-S.
 """
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ ESCI_S = "esci.json.zst"
 VIDEO_IMAGE = "https://m.media-amazon.com/images/G/01/digital/video/web/Default_Background_Art_LTR._SX1080_FMjpg_.jpg"
 _ESCI = "https://github.com/amazon-science/esci-data/raw/main/shopping_queries_dataset/"
 _SQID = "https://github.com/Crossing-Minds/shopping-queries-image-dataset/raw/main/sqid/"
+# Other servers that have the same files, or a sample of them: whatever their size.
+VARIABLES = {_ESCI: "FTBENCH_ESCI_SERVER", _SQID: "FTBENCH_SQID_SERVER"}
 # name -> (address, bytes, sha256): sizes and hashes are those of the repository's Git LFS pointers.
 FILES = {
     EXAMPLES: (_ESCI + EXAMPLES, 51_286_808, "4a735b693b4a424a6fc67f5be6e4c811495c488bbf66d02a602d308b2744263a"),
@@ -76,6 +79,15 @@ class ImageLists:
     reviews: Lists | None = None
     sqid: bool = True
     esci_s: bool = False
+
+
+def published_files() -> dict[str, tuple[str, int | None, str | None]]:
+    """FILES, from other servers where the environment names them."""
+    files = dict(FILES)
+    for base, variable in VARIABLES.items():
+        if server := os.environ.get(variable):
+            files |= {n: (f"{server.rstrip('/')}/{n}", None, None) for n, f in FILES.items() if f[0].startswith(base)}
+    return files
 
 
 def parse_pairs(rows: Iterable[Mapping], locale: str, small: bool, evidence: Evidence) -> None:
@@ -211,7 +223,7 @@ class AmazonEsci:
             raise DataError(f"ESCI has no locale {locale!r}; expected one of {', '.join(LOCALES)}.")
         self.tier, self.folder, self.with_images = tier, Path(folder), with_images
         self.locale, self.small, self.lists = locale, small, images
-        self.files = dict(FILES)
+        self.files = published_files()
         self.info = SourceInfo(
             name=name,
             version="amazon-esci-v1",

@@ -10,15 +10,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ftbench.errors import DataError
 from ftbench.items import Item, Progress, View
 from ftbench.sources.rows import MOST_IMAGES, PLACEHOLDER, SharedImages, image_key
+
+if TYPE_CHECKING:
+    from ftbench.sources.fetch import Fetched
 
 # DATASETS.md, "image URLs", in printable ASCII without "/" after the id; a name's first "." ends the id.
 _PHOTOGRAPH = re.compile(r"(https?://[!-~]+?/images/I/[!-\-0-~]+)(?:\._[!-.0-~]*_)?\.(jpg|png|gif)")
 _ADDRESS = re.compile(r"https?://[!-~]+")
 _LONGEST = 2000  # characters of an address (ours)
 _FULL_TIER = 1_000_000  # from so many items on, four images each (DATASETS.md, "Tiers")
+# Photographs that cannot be had at present, of those asked for together, with which a catalogue is still made (ours):
+# with more it would be another one than tomorrow's. So many always, and that share.
+_LACKING, _LACKING_SHARE = 20, 0.01
 _FETCHED_AT_ONCE = 10_000  # items whose texts wait in memory for their images: about 20 MB
 
 
@@ -94,7 +102,10 @@ def usable_images(addresses: Sequence[str], shared: SharedImages, most: int, los
 def with_photographs(
     items: Iterable[tuple[Item, tuple[str, ...]]], folder: Path, progress: Progress, lost: Counter
 ) -> Iterator[Item]:
-    """Items with their images before their texts, fetched into `folder`; images that cannot be had go to `lost`."""
+    """Items with their images before their texts, fetched into `folder`; images that cannot be had go to `lost`.
+
+    Raises DataError where many of them may be had later.
+    """
     items = iter(items)
     while batch := list(islice(items, _FETCHED_AT_ONCE)):
         fetched = {}
@@ -102,13 +113,35 @@ def with_photographs(
             from ftbench.sources.fetch import fetch_images
 
             fetched = fetch_images(wanted, folder, progress)
+            _check_lacking(fetched)
         for item, addresses in batch:
             views: list[View] = []
             for address in addresses:
                 image = fetched.get(address)
                 if image is None or image.path is None:
-                    lost[f"image not to be had ({image.status if image else 'not asked for'})"] += 1
+                    lost[f"image not to be had{_why(image)}"] += 1
                     continue
                 name = ("main", "additional")[len(views)] if len(views) < 2 else f"additional {len(views)}"
                 views.append(View("image", name, "auxiliary" if views else "primary", image.path))
             yield replace(item, views=(*views, *item.views)) if views else item
+
+
+def _why(image: "Fetched | None") -> str:
+    from ftbench.sources.fetch_images import passing
+
+    if image is None:
+        return ""
+    return f" at present ({image.status}): prepare again" if passing(image.status) else f" ({image.status})"
+
+
+def _check_lacking(fetched: "Mapping[str, Fetched]") -> None:
+    """Raises DataError where a catalogue made now would lack many photographs that it will not lack later."""
+    from ftbench.sources.fetch_images import passing
+
+    lacking = Counter(image.status for image in fetched.values() if passing(image.status))
+    if lacking.total() > max(_LACKING, _LACKING_SHARE * len(fetched)):
+        whys = ", ".join(f"{status}: {count:,}" for status, count in lacking.most_common(3))
+        raise DataError(
+            f"{lacking.total():,} of {len(fetched):,} photographs cannot be had at present ({whys}). Type the same "
+            "command again later: what is here is kept, and only the others are asked for."
+        )

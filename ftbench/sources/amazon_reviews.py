@@ -317,9 +317,12 @@ class AmazonReviews:
     def _drafts(self, plan: "_Plan", progress: Progress, lost: Counter) -> Iterator[tuple[Item, tuple[str, ...]]]:
         """The tier's items with their texts and the addresses of their images, in file order."""
         waiting = {item_id for item_id, place in plan.places.items() if place}
-        for row in raw_rows(plan.paths, ITEM_COLUMNS, Tally()):
+        columns = [name for name in ITEM_COLUMNS if self.with_images or name != "images"]
+        for row in raw_rows(plan.paths, columns, Tally()):
             if clean_id(row.get("parent_asin")) not in waiting:
                 continue
+            if not self.with_images:
+                row.pop("images", None)  # sorted and compared in the first pass; no use to sort them again
             draft = parse_item(row, self.category.replace("_", " "))
             if isinstance(draft, str):
                 continue

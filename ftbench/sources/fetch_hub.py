@@ -1,13 +1,17 @@
 """Files of data sets on the Hugging Face hub, in the hub's own cache. Must not know any source.
 
-`hf_hub_download` (checked in 2.4.0) begins a file again when its process was killed, so larger files are brought by
-`download`, which resumes and checks SHA-256, to the place in the cache where the library then finds them.
+`hf_hub_download` (checked in 2.4.0) begins a file again when its process was killed, gives up where a file's server
+answers 500, and checks no digest. So `download` brings the files to that place in the cache where the library finds
+them.
 """
 
+import hashlib
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +20,7 @@ from ftbench.items import Progress
 from ftbench.sources.connections import Patience, is_temporary, retry_after
 from ftbench.sources.fetch_files import Remote, download, wrong_kind
 
-_LIBRARY_SIZE = 1 << 20  # bytes: what is no larger than this is left to the library (ours)
+_COMMIT = re.compile("[0-9a-f]{40}")
 _PATIENCE = Patience()
 _Result = TypeVar("_Result")
 
@@ -33,22 +37,25 @@ def hub_files(
 
     endpoint, cache = _place()
     known = {"repo_type": "dataset", "revision": revision, "cache_dir": cache}
-    new = [path for path in paths if not isinstance(try_to_load_from_cache(repo, path, **known), str)]
-    remotes = []
+    cached = {path: try_to_load_from_cache(repo, path, **known) for path in paths}
+    new, remotes = [path for path in paths if not isinstance(cached[path], str)], []
     for path in new:
         if (remote := _announced(repo, path, revision, patience)) is not None:
             remotes.append(remote)
-    blobs = _blobs(repo, cache)
+    blobs = _folder(repo, cache) / "blobs"
     if remotes := list({remote.name: remote for remote in remotes}.values()):  # equal files have one blob
         download(remotes, blobs, progress, patience=patience)
+    for remote in remotes:
+        if _COMMIT.fullmatch(remote.name) and _git_digest(blobs / remote.name) != remote.name:
+            (blobs / remote.name).unlink()
+            raise DataError(f"{remote.url}: other bytes arrived than the hub announced. Type the same command again.")
     found = []
     for path in paths:
-        place = _explained(repo, path, lambda path=path: hf_hub_download(repo, path, endpoint=endpoint, **known))
-        found.append(Path(place))
-        if path in new:
-            with open(place, "rb") as file:
-                if kind := wrong_kind(file.read(1024), path):
-                    raise DataError(f"{repo}, {path}: the hub sent {kind} instead of the file. See {_page(repo)}")
+        if not _pinned(revision) or path in new:  # a branch may have moved
+            ask = lambda path=path: hf_hub_download(repo, path, endpoint=endpoint, **known)  # noqa: E731
+            cached[path] = _explained(repo, path, ask)
+        found.append(Path(cached[path]))
+        _refuse_wrong_kind(found[-1], repo, path)
     for remote in remotes:
         (blobs / f".{remote.name}.json").unlink(missing_ok=True)
     return found
@@ -57,9 +64,14 @@ def hub_files(
 def hub_tree(repo: str, under: str, revision: str | None) -> list[str]:
     """Paths of all files below a folder of a data set's repository, sorted; [] where there is no such folder.
 
-    Raises DataError: no such repository or revision; the hub cannot be reached.
+    What a commit holds is asked once: its listing is kept beside the files. Raises DataError: no such repository or
+    revision; the hub cannot be reached.
     """
     from huggingface_hub import HfApi, errors
+
+    kept = _folder(repo, _place()[1]) / "trees" / f"{revision}-{hashlib.sha256(under.encode()).hexdigest()[:16]}.json"
+    if _pinned(revision) and (known := _kept_listing(kept)) is not None:
+        return known
 
     def listed() -> list[str]:
         try:
@@ -70,7 +82,45 @@ def hub_tree(repo: str, under: str, revision: str | None) -> list[str]:
         except errors.EntryNotFoundError:
             return []
 
-    return _explained(repo, under, listed)
+    paths = _explained(repo, under, listed)  # the library itself asks again here
+    if _pinned(revision):
+        with suppress(OSError):  # a cache that may only be read
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            draft = kept.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(paths), encoding="utf-8")
+            os.replace(draft, kept)
+    return paths
+
+
+def _pinned(revision: str | None) -> bool:
+    """Whether a revision is a commit, which cannot change."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def _kept_listing(path: Path) -> list[str] | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _refuse_wrong_kind(place: Path, repo: str, path: str) -> None:
+    """Raises DataError for a pointer or a page in the place of a file, which does not stay in the cache."""
+    with open(place, "rb") as file:
+        kind = wrong_kind(file.read(1024), path)
+    if kind:
+        for file in {place.resolve(), place}:
+            file.unlink(missing_ok=True)
+        raise DataError(f"{repo}, {path}: the hub sent {kind} instead of the file. See {_page(repo)}")
+
+
+def _git_digest(path: Path) -> str:
+    """What a Git repository calls a file, hexadecimal: the hub's ETag of one that is not in Git LFS."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _place() -> tuple[str | None, Path | None]:
@@ -79,21 +129,21 @@ def _place() -> tuple[str | None, Path | None]:
     return (endpoint or "").rstrip("/") or None, Path(cache) if cache else Path(home) / "hub" if home else None
 
 
-def _blobs(repo: str, cache: Path | None) -> Path:
-    """Where the library's cache has a repository's files, each under its ETag."""
+def _folder(repo: str, cache: Path | None) -> Path:
+    """Where the library's cache has a repository: `blobs` holds its files, each under its ETag."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(cache or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset") / "blobs"
+    return Path(cache or constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
 
 
 def _announced(repo: str, path: str, revision: str | None, patience: Patience) -> Remote | None:
-    """A file as the hub announces it; None where it is small, or the hub says too little to resume it."""
+    """A file as the hub announces it; None where the hub says too little to resume and check it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     url = hf_hub_url(repo, path, repo_type="dataset", revision=revision, endpoint=_place()[0])
     facts = _explained(repo, path, lambda: _patiently(lambda: get_hf_file_metadata(url), patience))
-    if facts.size is None or facts.size <= _LIBRARY_SIZE or not re.fullmatch(r"[\w-]+", facts.etag or ""):
+    if facts.size is None or not re.fullmatch(r"[\w-]+", facts.etag or ""):
         return None
     if facts.commit_hash:  # the address of these bytes, whatever the branch has by the time a download is resumed
         url = hf_hub_url(repo, path, repo_type="dataset", revision=facts.commit_hash, endpoint=_place()[0])

@@ -255,9 +255,9 @@ class _Index:
         for line in file:
             if not line.endswith(b"\n"):
                 return
+            start, self._end = self._end, self._end + len(line)  # before the yield, which may be the last
             if row := _row(line):
-                yield image_key(row["url"]), self._end
-            self._end += len(line)
+                yield image_key(row["url"]), start
 
     def find(self, urls: Iterable[str], folder: Path) -> Iterator[tuple[str, Fetched]]:
         """(address, what became of it) of those in the manifest whose picture still lies where it was stored."""

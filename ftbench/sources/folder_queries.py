@@ -16,7 +16,7 @@ from ftbench.sources.tables import clean_id, json_rows, leave_out, read_lines
 
 OWN = "queries.tsv"
 QUERIES, QRELS, INTERACTIONS = "queries.jsonl", "qrels.tsv", "interactions.tsv"
-MOST_PROBLEMS = 100  # of one file that are told at a time; a file of another kind has as many as it has rows
+MOST_PROBLEMS = 20  # of one file that are told at a time; a file of another kind has as many as it has rows
 _LONGEST_QUERY = 2000  # characters (ours); CLIP's text towers read some 300
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of bytes that are not UTF-8
 

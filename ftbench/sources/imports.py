@@ -1,7 +1,8 @@
 """Shops' own catalogues by the name of their form. Must not know stores, methods or tasks."""
 
 import re
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftbench.errors import DataError, unknown
@@ -32,6 +33,16 @@ class Import:
     images: str | None = None
     queries: Path | None = None
 
+    @property
+    def command(self) -> str:
+        """What imports the same again, wherever it is typed."""
+        images = self.images
+        if images and images != "download" and not re.match("https?://", images):
+            images = str(Path(images).resolve())
+        words = ["ftbench", "data", "import", self.format, str(self.path.resolve()), "--name", self.name]
+        words += ["--images", images] if images else []
+        return shlex.join(words + (["--queries", str(self.queries.resolve())] if self.queries else []))
+
 
 def own_name(asked: str | None, path: Path) -> str:
     """The name of a person's own data set: the one asked for, else the file's. Raises DataError for what is no name."""
@@ -51,6 +62,7 @@ def import_source(asked: Import, downloads: Path) -> Source:
         raise DataError(f"--queries {asked.queries}: no such file. Expected a TSV with the header query<TAB>item_id.")
     read = {"shopify": _shopify, "magento": _magento, "folder": _folder}[asked.format]
     source, has_queries = read(asked, downloads / "imports" / asked.name)
+    source.info = replace(source.info, command=asked.command)
     if has_queries:
         return source
     from ftbench.sources.attribute_queries import WithAttributeQueries
@@ -84,7 +96,7 @@ def _magento(asked: Import, downloads: Path) -> tuple[Source, bool]:
 
 
 def _folder(asked: Import, downloads: Path) -> tuple[Source, bool]:
-    from ftbench.sources.folder import Folder
+    from ftbench.sources.folder import PRODUCTS, Folder
     from ftbench.sources.folder_queries import has_queries
 
     for option, value, where in (
@@ -93,4 +105,5 @@ def _folder(asked: Import, downloads: Path) -> tuple[Source, bool]:
     ):
         if value is not None:
             raise DataError(f"{option} {value}: {where}; leave {option} out.")
-    return Folder(asked.path, asked.name), has_queries(asked.path)
+    folder = asked.path.parent if asked.path.name == PRODUCTS else asked.path
+    return Folder(folder, asked.name), has_queries(folder)

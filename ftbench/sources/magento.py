@@ -4,7 +4,6 @@ One CSV row is one product of one store view. Children (`configurable_variations
 a product nobody can see and no parent names is dropped. Image paths are relative to `pub/media/catalog/product`.
 """
 
-import html
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from urllib.parse import quote
 from ftbench.errors import DataError, several
 from ftbench.items import Item, Progress, Queries, SourceInfo, silent
 from ftbench.sources.magento_items import Product, build_items
-from ftbench.sources.rows import SHARES, Tally, inside, read_queries, read_rows, strip_html
+from ftbench.sources.rows import SHARES, Tally, inside, read_queries, read_rows, safe_path, strip_html, unescaped
 
 REQUIRED = ("sku", "product_type", "name", "description", "categories", "base_image")
 MEDIA = ("pub/media/catalog/product", "media/catalog/product", "catalog/product")  # beside an export, first that exists
@@ -30,7 +29,7 @@ def parse_pairs(text: str) -> dict[str, tuple[str, ...]]:
     pairs = {}
     for part in re.split(r",(?=\s*\w+=)", text):
         key, equals, value = part.partition("=")
-        values = (html.unescape(v).strip().strip('"').strip() for v in value.split("|"))
+        values = (unescaped(v).strip().strip('"').strip() for v in value.split("|"))
         if equals and (kept := tuple(dict.fromkeys(v for v in values if v))):
             pairs[key.strip()] = kept
     return pairs
@@ -40,17 +39,10 @@ def category_paths(text: str) -> tuple[tuple[str, ...], ...]:
     """`Default Category/Men/Tops,Default Category/Sale` as paths of names, the store's root left off."""
     paths = []
     for part in text.split(","):
-        names = [html.unescape(n.replace(r"\/", "/")).strip() for n in re.split(r"(?<!\\)/", part)]
+        names = [unescaped(n.replace(r"\/", "/")).strip() for n in re.split(r"(?<!\\)/", part)]
         if len(names) > 1 and all(names):
             paths.append(tuple(names[1:]))
     return tuple(dict.fromkeys(paths))
-
-
-def image_path(text: str) -> str | None:
-    """A path inside the media folder, forward slashes, no leading one; None for what leaves it or is no file path."""
-    parts = [part for part in text.strip().replace("\\", "/").split("/") if part not in ("", ".")]
-    impossible = not parts or ".." in parts or ":" in parts[0] or "\0" in text or max(map(len, parts)) > 255
-    return None if impossible else "/".join(parts)
 
 
 def read_export(files: Iterable[Path], media: Path | None, tally: Tally) -> list[Product]:
@@ -98,7 +90,7 @@ def _gallery(row: dict, media: Path | None, place: str, problems: list[str]) -> 
         for text in row.get(column, "").split(","):
             if not text.strip() or text.strip() == "no_selection":
                 continue
-            path = image_path(text)
+            path = safe_path(text)
             if path is None or (media is not None and not inside(media, path)):
                 problems.append(f"{place}, column {column}: {text.strip()!r} is no path inside the media folder")
             else:

@@ -118,7 +118,8 @@ def build_items(
     """
     galleries = _galleries(products, place, dropped, progress)
     group_of = groups({p.sku: list(gallery) for p, gallery in zip(products, galleries, strict=True)})
-    for product, gallery in zip(products, galleries, strict=True):
+    for number, (product, gallery) in enumerate(zip(products, galleries, strict=True), start=1):
+        progress(number, len(products), "writing items")
         images, names = [], Counter()
         for path, origin in gallery.values():
             if len(images) == MOST_IMAGES:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ftbench.errors import DataError, several
 from ftbench.items import Item, Progress, Queries, SourceInfo, silent
-from ftbench.sources.magento import image_path, read_export
+from ftbench.sources.magento import read_export
 from ftbench.sources.magento_items import Product, build_items, leaf
 from ftbench.sources.magento_queries import Review, build_queries
-from ftbench.sources.rows import SHARES, Tally, file_digest, read_rows, strip_html
+from ftbench.sources.rows import SHARES, Tally, file_digest, read_rows, safe_path, strip_html
 
 REPOSITORY = "https://github.com/magento/magento2-sample-data"
 COMMIT = "53807565ba9f23c9409268c02bb995cf39ef553d"
@@ -90,7 +90,10 @@ def fetch_store(folder: Path, downloads: Path, progress: Progress) -> None:
 
     server = os.environ.get(SERVER_VARIABLE, SERVER).rstrip("/")
     name = f"{REPOSITORY.rpartition('/')[2]}-{COMMIT}.tar.gz"
-    (archive,) = download([Remote(f"{server}/{COMMIT}", name)], downloads, progress)
+    try:
+        (archive,) = download([Remote(f"{server}/{COMMIT}", name)], downloads, progress)
+    except DataError as problem:
+        raise DataError(f"{problem}\nOr: {_how_to_get()}") from None
     part, wanted = folder.with_name(f"{folder.name}.part"), set(manifest())
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -139,7 +142,7 @@ def read_gear(folder: Path, tally: Tally) -> list[Product]:
     images: dict[str, list[str]] = {}
     for path in sorted(folder.glob("images_*.csv")):
         for number, row in read_rows(path, ("sku", "image"), Tally(), problems):
-            if (image := image_path(row["image"])) is None:
+            if (image := safe_path(row["image"])) is None:
                 problems.append(f"{path.name}, row {number}: {row['image']!r} is no path inside the media folder")
             else:
                 images.setdefault(row["sku"].strip(), []).append(image)

@@ -266,7 +266,7 @@ class Shopify:
         elif not self.csv.exists():
             problems.append(f"{csv} does not exist; give the CSV file that Shopify exported")
         if images is not None and not Path(images).is_dir():
-            problems.append(f"{images} is no folder; give the one with the photographs: --images DIR")
+            problems.append(f"{images} is no folder; give the one with the photographs, or `download`: --images")
         if images is not None and download is not None:
             problems.append("photographs come from a folder or are downloaded; give one of both")
         if queries is not None and not Path(queries).is_file():
@@ -285,6 +285,8 @@ class Shopify:
             place = fetched_images(Path(self.download), addresses, progress)
         else:
             place = None
+            if addresses:
+                lost["photograph listed, and not read: add --images FOLDER or --images download"] += len(addresses)
         for item in listing_items(lambda: listings, place, lost, progress):
             splits[item.item_id] = item.split
             yield item

@@ -4,6 +4,7 @@ Every row that is read counts in a `Tally`; what cannot be read is dropped there
 read at all is a DataError.
 """
 
+import codecs
 import csv
 import gzip
 import heapq
@@ -95,7 +96,7 @@ def json_rows(lines: Iterable[bytes], tally: Tally) -> Iterator[dict]:
             continue
         tally.read += 1
         try:
-            row = json.loads(line.decode("utf-8-sig"))
+            row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
         except UnicodeDecodeError:
             tally.drop("line that is not UTF-8")
         except RecursionError:
