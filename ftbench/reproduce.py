@@ -40,13 +40,14 @@ class Difference:
 @dataclass(frozen=True)
 class Reproduction:
     """A second run. path: its record, in the scratch folder; same: {what: whether it is the first one's}; kept: where
-    it was stored beside the original, None where it was not."""
+    it was stored beside the original, None where it was not, for the reason in `not_kept` if that was asked for."""
 
     path: Path
     same: Mapping[str, bool]
     differences: tuple[Difference, ...]
     same_run_file: bool
     kept: Path | None = None
+    not_kept: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -102,7 +103,7 @@ def reproduce(path: Path, record: Mapping, session: runner.Session, keep: bool =
     """Make a record's run again, into the session's results folder, which is not the record's own.
 
     keep: store the second run beside the first ("….repro-<hardware>"), where it is the same run on other hardware.
-    Raises FtbenchError where it cannot be made, or cannot be kept.
+    Raises FtbenchError where it cannot be made.
     """
     outcome = runner.run(request_of(record), session)
     if outcome.record is None:
@@ -155,23 +156,24 @@ def told(made: Reproduction) -> list[str]:
     lines.append(f"the same run file, byte for byte: {'yes' if made.same_run_file else 'no'}")
     for one in made.differences:
         if one.stored is None or one.again is None:
-            lines.append(f"{one.measure}: {one.stored} stored, {one.again} now")
+            lines += [f"{one.measure}: {one.stored} stored, {one.again} now"] if one.stored is not one.again else []
             continue
         place = "inside" if one.inside else "OUTSIDE"
         lines.append(f"{one.measure}: {one.stored:.6f} stored, {one.again:.6f} now, difference "
                      f"{one.again - one.stored:+.2e}, {place} the interval {one.low:.4f}–{one.high:.4f}")  # fmt: skip
-    if made.kept:
-        lines.append(f"kept: {made.kept}")
-    return lines
+    lines += [f"kept: {made.kept}"] if made.kept else []
+    return lines + ([f"not kept: {made.not_kept}"] if made.not_kept else [])
 
 
 def _keep(path: Path, again: Mapping, made: Reproduction) -> Reproduction:
-    """Store a second run beside the first. Raises FtbenchError where it is another run, or of the same machine."""
+    """Store a second run beside the first, unless it is another run, or of the same machine."""
     other = [what for what, same in made.same.items() if not same and what != "hardware"]
     if other:
-        raise FtbenchError(f"not kept: it is another run than {path.name} ({', '.join(other)} differ).")
+        return replace(made, not_kept=f"it is another run than {path.name}: {', '.join(other)} differ")
     if made.same["hardware"]:
-        raise FtbenchError("not kept: it ran on the same hardware as the original; a rerun elsewhere says more.")
+        return replace(made, not_kept="it ran on the same hardware as the original; a rerun elsewhere says more")
+    if not records.path_of(path.parents[2], again).is_file():
+        return replace(made, not_kept=f"{path.name} does not lie in a results folder under its own name")
     run = records.run_of(made.path, again)
     judgements = runfile.read_judgements(records.judgements_path(made.path, again))
     kept = records.write(path.parents[2], again, run.rankings, judgements, run.slices)

@@ -61,7 +61,7 @@ def submit(folder: Path, method: str, results: Path, progress: Progress = silent
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(draft, path, present, folder.name)
+        _write(draft, path, present, folder.name if folder.is_absolute() else folder.as_posix())
         verdict = validation.validate(draft, results, Board(results), progress=progress)
         if not verdict.passed:
             raise several(f"the runs of {name} cannot be submitted", [_told(f) for f in verdict.problems])

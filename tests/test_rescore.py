@@ -279,8 +279,9 @@ def test_a_run_is_made_again_from_its_fields(original, tmp_path):
     assert made.succeeded and made.same_run_file and all(made.same.values())
     assert record.read(made.path)["id"] == found["id"] and not marker.exists()
     assert all(one.stored == one.again for one in made.differences)
-    with pytest.raises(FtbenchError, match="same hardware"):
-        reproduce.reproduce(original, found, scratch(tmp_path), keep=True)
+    again = reproduce.reproduce(original, found, scratch(tmp_path), keep=True)
+    assert again.kept is None and "same hardware" in again.not_kept
+    assert [path.name for path in original.parent.glob("*.json")] == [original.name]
 
 
 def test_a_rerun_elsewhere_is_kept_beside_the_original(original, tmp_path):
