@@ -56,6 +56,7 @@ board: $(STAMP)
 	$(BIN)/ftbench run --method $(METHODS) --task query2item --board equal-steps --seed 0 --seed 1 --seed 2 --results results
 	$(BIN)/ftbench run --method $(METHODS) --task query2item --data studio-confirm --seed 0 --seed 1 --seed 2 --results results
 	$(BIN)/ftbench rescore --results results
+	$(BIN)/ftbench data bundle studio --results results
 	$(BIN)/ftbench report --results results --site site
 
 speed: $(STAMP)

@@ -129,8 +129,9 @@ class _Flat:
         ranking = self.ranking
         if k > ranking.depth:
             raise FtbenchError(f"ndcg@{k} needs ranks to {k}, the run keeps {ranking.depth}. Run with --depth {k}.")
-        inside = (ranking.rank <= k) & (ranking.gain > 0)
-        top = self._sum(self.owner[inside], ranking.gain[inside] * discounts(k)[ranking.rank[inside] - 1])
+        inside = np.flatnonzero((ranking.rank <= k) & (ranking.gain > 0))
+        gain = ranking.gain[inside] * discounts(k)[ranking.rank[inside] - 1]
+        top = self._sum(self.owner[inside], gain)
         ideal = self.ideals.dcg(k)
         return np.where(np.isnan(self.relevant), np.nan, top / np.where(ideal > 0, ideal, 1))
 

@@ -158,7 +158,7 @@ def _opened(path: Path, record: Mapping) -> _File | None:
         with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
             heads = _heads(file.metadata, data)
             items = file.read(columns=["item"], use_threads=False)["item"]
-        return _File(data, heads, [items[row].values.to_numpy() for row in range(len(heads))])
+        return _File(data, heads, [np.from_dlpack(items[row].values) for row in range(len(heads))])
     except _WRONG:
         return None
 
