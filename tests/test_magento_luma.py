@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+from test_end_to_end import ftbench
 
 from ftbench.errors import DataError
 from ftbench.items import Item, View, normalize_query, silent
@@ -297,3 +298,25 @@ def test_luma_folder_is_found_or_the_error_says_what_to_type(tmp_path, monkeypat
     monkeypatch.setattr(magento_luma, "luma_folder", lambda source: None)
     with pytest.raises(DataError, match=f"(?s)git clone {magento_luma.REPOSITORY}.*{magento_luma.COMMIT}.*{VARIABLE}"):
         Luma()
+
+
+def test_from_the_export_to_the_board(luma, tmp_path):
+    """Prepared, verified, run on both tasks and rendered, as a person types it; no title of the store is in a page."""
+    source, items, _ = luma
+    here = {"cache": tmp_path / "cache", "cwd": tmp_path}
+    for words_typed in (
+        ("data", "prepare", "magento-luma", "--source", source.folder),
+        ("data", "verify", "magento-luma"),
+        ("run", "-m", "random", "-m", "bm25", "-m", "factorized_transport", "-t", "query2item", "-t", "cross_view",
+         "-d", "magento-luma", "--encoder", "tiny", "--set", "trainer.budget=6000", "--set", "trainer.batch_size=32"),
+        ("report",),
+    ):  # fmt: skip
+        finished = ftbench(*words_typed, **here)
+        assert finished.returncode == 0, finished.stderr
+    made = sorted(path.parent.name for path in (tmp_path / "results" / "magento-luma").glob("*/*.json"))
+    assert made == ["cross_view"] * 2 + ["query2item"] * 3
+    titles = [texts(item)["title"] for item in items]
+    for page in (tmp_path / "site").rglob("*.html"):
+        shown = page.read_text(encoding="utf-8")
+        assert not [title for title in titles if title in shown], "texts without a licence stay at home"
+    assert "magento-luma" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
