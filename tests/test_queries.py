@@ -12,6 +12,7 @@ import synthetic
 from ftbench import metrics, record, search
 from ftbench.errors import DataError
 from ftbench.report import queries
+from ftbench.runfile import Run, read_judgements, write_run
 
 COMMITTED = Path(__file__).resolve().parent.parent / "results"
 
@@ -112,8 +113,9 @@ def test_a_record_whose_mean_is_another_is_read_the_careful_way(tmp_path, carefu
     path = synthetic.add(tmp_path)
     entry = record.read(path)
     entry["scores"]["ndcg@10"]["mean"] += 1e-6
-    assert_same(quick(path, entry), queries.careful(path, entry))
-    assert careful[0] == path
+    found = quick(path, entry)
+    assert careful == [path]
+    assert_same(found, queries.careful(path, entry))
     entry["scores"]["ndcg@10"]["mean"] = None
     assert quick(path, entry) is None
 
@@ -122,14 +124,25 @@ def test_a_measure_deeper_than_the_ranking_is_read_the_careful_way(tmp_path, car
     path = synthetic.add(tmp_path, n_items=150)
     entry = record.read(path)
     entry["task"]["headline"] = "recall@100"
-    assert_same(quick(path, entry), queries.careful(path, entry))
-    assert careful[0] == path
+    found = quick(path, entry)
+    assert careful == [path]
+    assert_same(found, queries.careful(path, entry))
 
 
-def test_runs_of_other_queries_do_not_share_a_gallery(tmp_path):
-    paths = [synthetic.add(tmp_path / str(count), n_queries=count) for count in (60, 50)]
-    for found, path in zip(queries.read([(p, record.read(p)) for p in paths]), paths, strict=True):
-        assert_same(found, queries.careful(path, record.read(path)))
+def test_a_gallery_is_known_by_what_stands_in_the_file_not_by_its_place(tmp_path, careful):
+    """Other judgements in another folder; of the same judgements, another pair that stands first."""
+    paths = [synthetic.add(tmp_path / str(count), task="cross_view", n_queries=count) for count in (60, 50)]
+    found = [(path, record.read(path)) for path in paths]
+    path, entry = found[0]
+    run, gains = record.run_of(path, entry), read_judgements(record.judgements_path(path, entry))
+    last = entry["task"]["pairs"][-1]
+    file = write_run(path.with_name("x.parquet"), Run({last["name"]: run.rankings[last["name"]]}), gains)
+    scored = {"task": entry["task"] | {"pairs": [last]}, "scores": entry["pairs"][last["name"]]["scores"]}
+    found.append((path.with_name("x.json"), entry | scored | {"run_file": file}))
+    values = list(queries.read(found))
+    assert careful == []
+    for one, about in zip(values, found, strict=True):
+        assert_same(one, queries.careful(*about))
 
 
 def test_what_is_wrong_with_a_run_file_is_said(tmp_path):
