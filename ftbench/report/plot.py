@@ -6,6 +6,9 @@ Must not know matplotlib: `figures` draws what is computed here. Coordinates are
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
 
 from ftbench.report import words
 
@@ -137,21 +140,32 @@ def _front_boxes(marks: Sequence[Mark]) -> list[tuple]:
     return boxes
 
 
-def _boxes_meet(a: tuple, b: tuple) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _places(mark: Mark, lines: Sequence[str]):
-    """(label_x, middle of the label, anchor, leader, box) of every place, nearest and roomier side first."""
-    width, height = _CHARACTER * max(map(len, lines)), LINE * len(lines)
-    roomier = -1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1
+@cache
+def _offsets(roomier: int) -> np.ndarray:
+    """(p, 3): side, gap and shift of every place a label is tried at, nearest and roomier side first."""
     tried = [(side, gap, shift) for side in (roomier, -roomier) for gap in (9, 22, 36) for shift in range(-138, 139, 3)]
-    for side, gap, shift in sorted(tried, key=lambda t: t[1] + 1.2 * abs(t[2]) + (0 if t[0] == roomier else 4)):
-        x, y = mark.x + side * gap, mark.y + shift
-        left = x if side > 0 else x - width
-        box = (left - 1, y - height / 2, left + width + 1, y + height / 2)
-        if box[0] >= LEFT + 2 and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM - 1:
-            yield x, y, "start" if side > 0 else "end", gap > 9 or abs(shift) > 6, box
+    return np.array(sorted(tried, key=lambda t: t[1] + 1.2 * abs(t[2]) + (0 if t[0] == roomier else 4)), dtype=float)
+
+
+def _meet(boxes: np.ndarray, others: Sequence[tuple]) -> np.ndarray:
+    """(p,) bool: whether each of the boxes (p, 4), left, top, right, bottom, meets one of the others."""
+    other = np.reshape(others, (-1, 4)).T
+    left, top, right, bottom = (boxes[:, [i]] for i in range(4))
+    return ((left < other[2]) & (other[0] < right) & (top < other[3]) & (other[1] < bottom)).any(axis=1)
+
+
+def _places(mark: Mark, lines: Sequence[str], taken: Sequence[tuple]):
+    """(label_x, middle of the label, anchor, leader, box) of every place that meets nothing taken, nearest first."""
+    width, height = _CHARACTER * max(map(len, lines)), LINE * len(lines)
+    side, gap, shift = _offsets(-1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1).T
+    x, y = mark.x + side * gap, mark.y + shift
+    left = np.where(side > 0, x, x - width)
+    boxes = np.stack([left - 1, y - height / 2, left + width + 1, y + height / 2], axis=1)
+    inside = (boxes[:, 0] >= LEFT + 2) & (boxes[:, 2] <= WIDTH) & (boxes[:, 1] >= 0)
+    inside &= boxes[:, 3] <= HEIGHT - BOTTOM - 1
+    for i in np.flatnonzero(inside)[~_meet(boxes[inside], taken)]:
+        anchor, leader = "start" if side[i] > 0 else "end", bool(gap[i] > 9 or abs(shift[i]) > 6)
+        yield float(x[i]), float(y[i]), anchor, leader, tuple(map(float, boxes[i]))
 
 
 def _leader_box(mark: Mark, x: float, y: float) -> list[tuple]:
@@ -196,11 +210,11 @@ def _free_place(mark: Mark, width: int, taken: list, labels: list, near: Sequenc
     It is below the labels of `near` on its side; its leader keeps clear of `labels` alone.
     """
     lines = tuple(words.lines(mark.point.label, width))
-    for x, y, anchor, leader, box in _places(mark, lines):
+    for x, y, anchor, leader, box in _places(mark, lines, [*taken, *labels]):
         if any(m.anchor == anchor and m.leader_y > y for m in near):
             continue
         line = _leader_box(mark, x, y) if leader else []
-        if any(_boxes_meet(box, b) for b in (*taken, *labels)) or any(_boxes_meet(a, b) for a in line for b in labels):
+        if line and labels and _meet(np.array(line), labels).any():
             continue
         first = round(y - LINE * len(lines) / 2 + 9.6, 1)  # baseline of the first line
         placed = replace(mark, lines=lines, label_x=round(x, 1), label_y=first, anchor=anchor, leader=leader,

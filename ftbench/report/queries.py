@@ -29,7 +29,7 @@ Values = tuple[tuple[str, ...], np.ndarray]  # ids (u) ascending, values (u,) fl
 
 @dataclass(frozen=True, eq=False)
 class Top:
-    """The top of a ranking: as much of a `search.Ranking` as measures to its depth ask for. gain (q depth,) float64."""
+    """The top of a ranking: as much of a `search.Ranking` as measures to its depth ask for. gain (q k,) float64."""
 
     query_ids: Sequence[str]
     offsets: np.ndarray
@@ -59,13 +59,10 @@ class Gallery:
         order = np.lexsort((-gain, query))
         offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=len(self.query_ids)))])
         self.ideals = metrics.Ideals(offsets, gain[order], self.relevant_from)
-        self._judged = query, item, gain
+        self._judged, self._to = (query, item, gain), {}
         if len(np.unique(query * self.n_items + item)) < len(query):
             raise ValueError("a judgement is given twice")
-        asks = np.arange(len(self.query_ids))
-        self._starts = asks[:, None] * self.n_items
-        self._offsets = np.append(asks, len(asks)) * self.depth
-        self._rank = np.tile(np.arange(1, self.depth + 1, dtype=np.int32), len(asks))
+        self._starts = np.arange(len(self.query_ids))[:, None] * self.n_items
 
     @cached_property
     def _cells(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -91,22 +88,33 @@ class Gallery:
         return items, gains
 
     def gains(self, item: np.ndarray) -> np.ndarray:
-        """(q depth,) float64 of the items (q depth,) int32 that stand first, in order of rank."""
-        item = item.reshape(len(self.query_ids), self.depth)
+        """(q k,) float64 of the items (q, k) int32 that stand first, in order of rank."""
         if self._cells:
             cells, levels = self._cells
             return levels.take(cells.take((self._starts + item).ravel()))  # much faster than by brackets
         found = np.zeros(item.shape)
         for judged, gain in zip(*self._lists, strict=True):
-            found += (item == judged) * gain  # (q, depth) == (q, 1)
+            found += (item == judged) * gain  # (q, k) == (q, 1)
         return found.ravel()
 
+    def _ranks(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of rankings k deep: offsets (q+1,) and rank (q k,) int32."""
+        if k not in self._to:
+            asks = np.arange(len(self.query_ids) + 1)
+            self._to[k] = asks * k, np.tile(np.arange(1, k + 1, dtype=np.int32), len(asks) - 1)
+        return self._to[k]
+
     def values(self, item: np.ndarray, measure: str) -> np.ndarray:
-        """(q,) float64, NaN for queries without a relevant item. Raises ValueError for items of another gallery."""
+        """(q,) float64, NaN for queries without a relevant item, of the items (q depth,) int32 that stand first.
+
+        Raises ValueError for items of another gallery.
+        """
         fits = len(item) == len(self.query_ids) * self.depth
         if not fits or item.min(initial=0) < 0 or item.max(initial=0) >= self.n_items:
             raise ValueError("other items than the gallery's")
-        top = Top(self.query_ids, self._offsets, self._rank, self.gains(item), self.relevant_from, self.depth)
+        k = min(metrics.parse(measure).k, self.depth)
+        gains = self.gains(item.reshape(len(self.query_ids), self.depth)[:, :k])
+        top = Top(self.query_ids, *self._ranks(k), gains, self.relevant_from, k)
         return metrics.evaluate(top, [measure], self.ideals)[measure]
 
 
