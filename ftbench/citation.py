@@ -1,19 +1,20 @@
 """How to cite ftbench, a board, a run and the papers behind the methods: BibTeX and plain text. Must not know pages."""
 
-import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ftbench import __version__, release
+from ftbench import __version__, release, rescore
 from ftbench import record as records
-from ftbench.errors import FtbenchError
+from ftbench.errors import DataError, FtbenchError, several
+from ftbench.release import digest
 
 TITLE = "ftbench: a reproducible benchmark of retrieval over products with several images and several texts"
 AUTHORS = "The ftbench authors"
+_WSDM = "ACM International Conference on Web Search and Data Mining"
 _SIGNS = {  # BibTeX counts braces whether or not a backslash stands before them, so that none may stand alone
     "\\": r"\textbackslash{}", "{": r"\textbraceleft{}", "}": r"\textbraceright{}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -58,7 +59,7 @@ PAPERS = (
         "chen2026factorized", "inproceedings",
         ("Xiwen Chen", "Yen-Chieh Lien", "Susan Liu", "María Castaños", "Abolfazl Razi", "Xiaoting Zhao", "Congzhe Su"),
         "Factorized Transport Alignment for Multimodal and Multiview E-commerce Representation Learning", "2026",
-        (("booktitle", "WSDM 2026"), ("note", "arXiv 2512.18117"), ("url", "https://arxiv.org/abs/2512.18117")),
+        (("booktitle", f"Proceedings of the 19th {_WSDM} (WSDM 2026)"), ("note", "arXiv 2512.18117"), ("url", "https://arxiv.org/abs/2512.18117")),
         "factorized transport",
     ),
     Citation(
@@ -87,12 +88,6 @@ class Version:
         return f"board {self.release}, digest {self.digest}" if self.release else f"board of digest {self.digest}"
 
 
-def digest(records: Iterable[Mapping]) -> str:
-    """12 hexadecimal digits of the ids of all records and the hashes of their run files, in any order."""
-    contents = sorted(record["id"] + (record["run_file"] or {}).get("sha256", "") for record in records)
-    return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
-
-
 def version(records: Sequence[Mapping], release: str | None = None) -> Version:
     """The version of a board that consists of these records, reproductions not among them."""
     newest = max((record["date"][:10] for record in records), default="1970-01-01")
@@ -118,28 +113,44 @@ def of_run(record: Mapping, board: Version) -> Citation:
             said[-1] += f" (95% interval {score['low']:.3f} to {score['high']:.3f})"
     method = record["method"]["name"]
     said += [f"seed {record['seed']}", f"record {record['id']}", f"run of {day(record['date'])}", board.name]
-    return Citation(f"ftbench_{_key(method)}_{record['id'][:12]}", "misc", ("The ftbench leaderboard",),
+    return Citation(f"ftbench_{_key(method)}_{record['id'][:12]}", "misc", (AUTHORS,),
                     f"ftbench run: {method} on {task['name']}, {record['data']['name']}", record["date"][:4],
                     (("note", ", ".join(said)),))  # fmt: skip
 
 
-def cited(results: Path, given: str | None, released: str | None = None) -> Citation:
+def cited(
+    results: Path, given: str | None, released: str | None = None, warn: Callable[[str], None] = lambda text: None
+) -> Citation:
     """The entry of the record that a person names, or of the board where none is named.
 
-    released: a board version, None for the records as they are. Raises FtbenchError for names that do not exist, and
-    where the release does not hold the record.
+    released: a board version, None for the records as they are. warn: told where there is no run file to check the
+    record by. Raises FtbenchError for names that do not exist, where the release does not hold the record, and where
+    its scores do not follow from its run file.
     """
-    found = records.named(results, given)[1] if given is not None else None
+    found = None
+    if given is not None:
+        path, found = records.named(results, given)
+        _check(path, found, warn)
     held = release.frozen(results, released) if released else records.read_all(results)
-    shown: dict[str, Mapping] = {}
-    for _, record in sorted(held, key=lambda one: records.is_reproduction(one[0])):
-        shown.setdefault(record["id"], record)
-    board = version(list(shown.values()), released)
+    shown = release.distinct(held)
+    board = version(shown, released)
     if found is None:
         return of_board(board)
-    if found["id"] not in shown:
+    if found["id"] not in {record["id"] for record in shown}:
         raise FtbenchError(f"record {given} is not on the board of {released or results}.")
     return of_run(found, board)
+
+
+def _check(path: Path, record: Mapping, warn: Callable[[str], None]) -> None:
+    """Compute a record's scores again, where it has a run file. Raises DataError listing those that differ."""
+    wrong = list(rescore.rescore_one(path).problems)
+    if not wrong:
+        return
+    if not path.with_name(record["run_file"]["name"]).is_file():
+        warn(f"{path}: its scores were not checked, because its run file is missing.")
+        return
+    hint = f"Take the record from where it was made, or run it again with --force. To see all: ftbench rescore {path}"
+    raise several(f"{path} is not cited: its scores do not follow from its run file", wrong, DataError, hint, 5)
 
 
 def bibliography(entries: Iterable[Citation]) -> str:

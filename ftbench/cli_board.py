@@ -19,6 +19,10 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def report(
     results: Results = Path("results"),
     site: Site = Path("site"),
@@ -126,7 +130,7 @@ def cite(
 ) -> None:
     """Print how to cite a run, the board or ftbench, with the papers behind its methods: BibTeX.
 
-    ftbench cite bm25-40f2e1a9b3c4
+    ftbench cite METHOD-ID
     """
     from ftbench import citation
 
@@ -134,7 +138,7 @@ def cite(
         raise FtbenchError(f"cite {record} --board: expected one of the two. A run's entry names its board.")
     entries = [citation.SOFTWARE, *citation.PAPERS]
     if record is not None or board or version:
-        entries[:1] = [citation.cited(results, record, version), citation.SOFTWARE]
+        entries[:1] = [citation.cited(results, record, version, _warn), citation.SOFTWARE]
     print("\n".join(entry.text() for entry in entries) if text else citation.bibliography(entries))
 
 

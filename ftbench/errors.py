@@ -29,8 +29,16 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> Ftbe
     return FtbenchError(" ".join(lines))
 
 
-def several(what: str, problems: list[str], error: type[FtbenchError] = FtbenchError) -> FtbenchError:
-    """One error for all the problems of one file or command, so that a person mends them in one go."""
+def several(
+    what: str, problems: list[str], error: type[FtbenchError] = FtbenchError, hint: str = "", most: int = 1000
+) -> FtbenchError:
+    """One error for all the problems of one file or command, so that a person mends them in one go.
+
+    hint: what to do about them, no problem itself. most: problems that are listed; the others are counted.
+    """
+    left = [f"  - and {len(problems) - most:,} more"] if len(problems) > most else []
     if len(problems) == 1:
-        return error(f"{what}: {problems[0]}")
-    return error(f"{what}: {len(problems)} problems\n" + "\n".join(f"  - {p}" for p in problems))
+        text = f"{what}: {problems[0]}"
+    else:
+        text = "\n".join([f"{what}: {len(problems):,} problems", *(f"  - {p}" for p in problems[:most]), *left])
+    return error(f"{text}\n{hint}" if hint else text)

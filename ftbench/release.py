@@ -6,7 +6,7 @@ Must not know pages. A release is one file, results/releases/<name>.json; the re
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ftbench import record as records
@@ -15,6 +15,7 @@ from ftbench.errors import DataError, FtbenchError, several, unknown
 from ftbench.runfile import write_atomic
 
 FOLDER = "releases"
+FORMAT = 2  # of the manifest
 _NAME = re.compile(r"[1-9][0-9]{3}\.[1-9][0-9]{0,2}")
 _SHOWN = 10  # problems of one kind that a message lists
 
@@ -42,9 +43,14 @@ def freeze(results: Path, name: str) -> Path:
     stale = [file.name for file, record in found if not rescore.has_passed(note, file, record)]
     if stale:
         shown = ", ".join(stale[:_SHOWN]) + (" …" if len(stale) > _SHOWN else "")
-        raise FtbenchError(f"{len(stale)} records are not re-scored as they are now ({shown}). Type: ftbench rescore")
+        many = f"{len(stale)} records are not re-scored as they are"
+        many = many if len(stale) > 1 else "1 record is not re-scored as it is"
+        raise FtbenchError(f"{many} now ({shown}). Type: ftbench rescore --results {results}")
     manifest = _manifest(results, name, found)
-    path.parent.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as problem:
+        raise FtbenchError(f"cannot make the folder {path.parent}: {problem.strerror}. Remove what is there.") from None
     write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return path
 
@@ -68,20 +74,38 @@ def _manifest(results: Path, name: str, found: list[tuple[Path, dict]]) -> dict:
         }  # fmt: skip
         data.setdefault(record["data"]["name"], set()).add(record["data"]["fingerprint"])
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "release": name,
+        "digest": digest(distinct(found)),
         "newest": max(record["date"] for _, record in found),
         "records": listed,
         "judgements": judgements,
         "data": {dataset: sorted(fingerprints) for dataset, fingerprints in data.items()},
     }
-    return manifest | {"digest": _digest(manifest)}
+    return manifest | {"sha256": _seal(manifest)}
 
 
-def _digest(manifest: Mapping) -> str:
-    """SHA-256 of a manifest's canonical JSON, without the digest itself."""
-    plain = {key: value for key, value in manifest.items() if key != "digest"}
+def _seal(manifest: Mapping) -> str:
+    """SHA-256 of a manifest's canonical JSON, without the seal itself."""
+    plain = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(records.canonical_json(plain).encode()).hexdigest()
+
+
+def distinct(found: Iterable[tuple[Path, dict]]) -> list[dict]:
+    """The records of a board, each id once: reproductions are left out beside their originals."""
+    shown: dict[str, dict] = {}
+    for _, record in sorted(found, key=lambda one: records.is_reproduction(one[0])):
+        shown.setdefault(record["id"], record)
+    return list(shown.values())
+
+
+def digest(found: Iterable[Mapping]) -> str:
+    """12 hexadecimal digits that say which board it is, in any order: they change with every field of every record.
+
+    Made of the records' canonical JSON; the sha256 of the run file is a field of each.
+    """
+    contents = sorted(hashlib.sha256(records.canonical_json(record).encode()).hexdigest() for record in found)
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:12]
 
 
 def read(results: Path, name: str) -> dict:
@@ -91,7 +115,9 @@ def read(results: Path, name: str) -> dict:
     path = Path(results) / FOLDER / f"{name}.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["release"] != name or manifest["digest"] != _digest(manifest):
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"it has format {manifest['format']}, this ftbench reads {FORMAT}")
+        if manifest["release"] != name or manifest["sha256"] != _seal(manifest):
             raise ValueError("it was changed after it was written")
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise DataError(
@@ -113,9 +139,8 @@ def frozen(results: Path, name: str) -> list[tuple[Path, dict]]:
             expected[about["run_file"]] = about["run_file_sha256"]
     problems = [text for file in sorted(expected) for text in _changed(results, file, expected[file])]
     if problems:
-        rest = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         hint = f"Take them from the repository as they were, such as: git log -- {results / FOLDER / name}.json"
-        raise several(f"release {name} cannot be shown", [*problems[:_SHOWN], *rest, hint], DataError)
+        raise several(f"release {name} cannot be shown", problems, DataError, hint, _SHOWN)
     return [(results / file, records.read(results / file)) for file in sorted(manifest["records"])]
 
 

@@ -1,5 +1,6 @@
 """How to cite: entries that BibTeX reads, of exactly the board and the run; and CITATION.cff kept in step."""
 
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -59,6 +60,7 @@ def test_the_software_and_both_papers_have_entries():
     paper = found["chen2026factorized"]
     assert paper["author"].startswith("Chen, Xiwen and Lien, Yen-Chieh and") and paper["author"].count(" and ") == 6
     assert r"Casta{\~n}os, Mar{\'\i}a" in paper["author"]
+    assert "Conference on Web Search and Data Mining" in paper["booktitle"]
     assert found["lien2024generalized"]["author"].endswith("Croft, W. Bruce")
 
 
@@ -87,8 +89,27 @@ def test_the_digest_moves_with_every_record_and_with_no_order(results):
     found = [one for _, one in record.read_all(results)]
     assert citation.digest(found) == citation.digest(found[::-1])
     assert len({citation.digest(found), citation.digest(found[1:]), citation.digest([])}) == 3
-    changed = [found[0] | {"run_file": found[0]["run_file"] | {"sha256": "0" * 64}}, *found[1:]]
-    assert citation.digest(changed) != citation.digest(found)
+    cost, scores = found[0]["cost"] | {"train_seconds": 0.1}, json.loads(json.dumps(found[0]["scores"]))
+    scores["ndcg@10"]["mean"] += 1e-9
+    for change in ({"run_file": found[0]["run_file"] | {"sha256": "0" * 64}}, {"cost": cost}, {"scores": scores}):
+        assert citation.digest([found[0] | change, *found[1:]]) != citation.digest(found)
+
+
+def test_a_record_whose_numbers_were_changed_is_not_cited(tmp_path, capsys):
+    path = synthetic.add(tmp_path, n_queries=6, n_items=20)
+    found = record.read(path)
+    found["scores"]["ndcg@10"]["mean"] = 0.987
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(FtbenchError, match="is not cited: its scores do not follow from its run file"):
+        citation.cited(tmp_path, str(path))
+    path.with_suffix(".parquet").unlink()
+    citation.cited(tmp_path, str(path), warn=print)
+    assert "not checked, because its run file is missing" in capsys.readouterr().out
+
+
+def test_a_run_has_the_authors_of_the_project(results):
+    found = record.read(next(results.rglob("bm25-*.json")))
+    assert citation.of_run(found, citation.version([found])).authors == citation.SOFTWARE.authors
 
 
 def test_plain_text_is_a_line_per_entry_without_tex(results):
@@ -148,6 +169,8 @@ def test_the_citation_file_is_in_step():
         names = zip(*(re.findall(rf"{part}: (.+)", told) for part in ("given-names", "family-names")), strict=True)
         assert tuple(" ".join(name) for name in names) == paper.authors
         assert f'title: "{paper.title}"' in told and f"year: {paper.year}" in told
+        place = dict(paper.fields).get("booktitle") or dict(paper.fields)["journal"]
+        assert f': "{place}"' in told
         assert f'url: "{dict(paper.fields)["url"]}"' in told and dict(paper.fields)["note"].split()[-1] in told
 
 

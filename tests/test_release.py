@@ -6,10 +6,12 @@ import shutil
 import pytest
 import synthetic
 
-from ftbench import record, release, rescore
+from ftbench import citation, record, release, rescore
 from ftbench.errors import FtbenchError
 from ftbench.items import silent
 from ftbench.report import render
+from ftbench.report.site import gather
+from ftbench.runfile import read_judgements
 
 
 def add(results, **about):
@@ -41,7 +43,7 @@ def test_a_release_lists_everything_with_its_hash(results):
     for file, about in manifest["records"].items():
         assert about["run_file_sha256"] == record.read(results / file)["run_file"]["sha256"]
     assert len(manifest["judgements"]) == 2 and manifest["data"] == {"studio": [synthetic.sha("studio")]}
-    assert manifest["newest"] == "2026-01-15T10:00:00Z" and len(manifest["digest"]) == 64
+    assert manifest["newest"] == "2026-01-15T10:00:00Z" and len(manifest["sha256"]) == 64
     assert release.frozen(results, "2026.1") == found
     assert release.names(results) == ["2026.1"]
 
@@ -71,7 +73,7 @@ def test_only_what_was_rescored_as_it_is_can_be_released(results, change):
     else:
         other = path.with_suffix(".parquet") if change == "run file" else record.judgements_path(path, found)
         other.write_bytes(other.read_bytes() + b" ")
-    with pytest.raises(FtbenchError, match="not re-scored as they are now") as raised:
+    with pytest.raises(FtbenchError, match="not re-scored as (they are|it is) now") as raised:
         release.freeze(results, "2026.1")
     assert path.name in str(raised.value) and not (results / "releases").exists()
 
@@ -100,12 +102,39 @@ def test_a_manifest_that_was_changed_is_refused(results):
     with pytest.raises(FtbenchError, match="changed after it was written"):
         release.frozen(results, "2026.1")
     manifest["records"]["../../outside.json"] = {"id": "0", "sha256": "0", "run_file": None, "run_file_sha256": None}
-    manifest["digest"] = release._digest(manifest)
+    manifest["sha256"] = release._seal(manifest)
     path.write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(FtbenchError, match="lies outside of"):
         release.frozen(results, "2026.1")
     with pytest.raises(FtbenchError, match="unknown release '2026.9'"):
         release.frozen(results, "2026.9")
+    path.write_text(json.dumps(manifest | {"format": 1}), encoding="utf-8")
+    with pytest.raises(FtbenchError, match="it has format 1, this ftbench reads 2"):
+        release.frozen(results, "2026.1")
+
+
+def test_the_digest_of_a_release_is_the_one_that_is_cited(results):
+    path, found = record.read_all(results)[0]
+    other = found | {"environment": found["environment"] | {"fingerprint": "f" * 12}}
+    run = record.run_of(path, found)
+    record.write(results, other, run.rankings, read_judgements(record.judgements_path(path, found)), run.slices)
+    rescored(results)
+    manifest = json.loads(release.freeze(results, "2026.1").read_text(encoding="utf-8"))
+    assert len(manifest["records"]) == 5
+    assert f"digest {manifest['digest']}" in citation.cited(results, None, "2026.1").bibtex()
+    assert gather(results, silent, "2026.1").facts["digest"] == manifest["digest"]
+
+
+def test_the_advice_is_not_counted_as_a_problem(results):
+    release.freeze(results, "2026.1")
+    (path, _), (other, _), *_ = record.read_all(results)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(FtbenchError) as raised:
+        release.frozen(results, "2026.1")
+    assert "problems" not in str(raised.value) and "\nTake them from" in str(raised.value)
+    other.write_bytes(other.read_bytes() + b" ")
+    with pytest.raises(FtbenchError, match="cannot be shown: 2 problems\n"):
+        release.frozen(results, "2026.1")
 
 
 def site_of(results, folder, name=None):
