@@ -41,6 +41,10 @@ def quick(path, entry):
 def assert_same(found, expected):
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1], expected[1])
+    assert (found[2] is None) == (expected[2] is None)
+    if found[2] is not None:
+        np.testing.assert_array_equal(found[2], expected[2])
+        np.testing.assert_allclose(np.nanmean(found[2], axis=1).mean(), found[1].mean())  # the macro-mean
 
 
 def test_the_values_of_all_committed_records_to_the_last_digit(careful):

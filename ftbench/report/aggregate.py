@@ -56,7 +56,8 @@ class Entry:
 class Row:
     """A method with one setting on one table. group: "best" (not separable from the leader), "below", or "" where
     unknown or not ranked. p: Holm-adjusted p-value against the leader. cost: medians over seeds. values (u,) float64:
-    the headline of each of `Table.units`, mean over seeds; None without run files, or where the units are others."""
+    the headline of each of `Table.units`, mean over seeds; None without run files, or where the units are others. apart
+    (p, u): of a task with pairs, the same in each pair, NaN where the unit does not ask in it."""
 
     entries: tuple[Entry, ...]
     variant: tuple[str, ...] = ()
@@ -68,6 +69,7 @@ class Row:
     group: str = ""
     p: float | None = None
     values: np.ndarray | None = field(default=None, repr=False, compare=False)
+    apart: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> Mapping:
@@ -263,11 +265,13 @@ def _units(entry: Entry, measure: str | None = None) -> queries.Values | None:
 
 
 def _stacked(row: Row, values: Mapping[str, queries.Values | None]) -> queries.Values | None:
-    """Units (u) and values (s, u) of a row, by record id; None where a seed has none, or other units."""
+    """Units (u), values (s, u) and, of pairs, the mean over seeds in each (p, u) of a row, by record id; None where a
+    seed has none, or other units."""
     found = [values.get(entry.record["id"]) for entry in row.entries]
     if any(part is None or part[0] != found[0][0] for part in found):
         return None
-    return found[0][0], np.stack([part[1] for part in found])  # (s, u)
+    apart = None if found[0][2] is None else np.mean([part[2] for part in found], axis=0)
+    return found[0][0], np.stack([part[1] for part in found]), apart
 
 
 def _row(entries: Sequence[Entry]) -> Row:
@@ -343,8 +347,8 @@ def _with_certainty(found: list[Table], values: Mapping) -> list[Table]:
         units = next((part[0] for part in (*parts[count:], *parts[:count]) if part), ())
         for row, part in zip(table.all_rows, parts, strict=True):
             low, high = next(ends) or (None, None)
-            own = part[1].mean(axis=0) if part and part[0] == units else None
-            rows.append(replace(row, headline=replace(row.headline, low=low, high=high), values=own))
+            own, apart = (part[1].mean(axis=0), part[2]) if part and part[0] == units else (None, None)
+            rows.append(replace(row, headline=replace(row.headline, low=low, high=high), values=own, apart=apart))
         made.append(replace(table, units=units, references=tuple(rows[:count]), rows=tuple(rows[count:])))
     p_values = certainty.against_leaders([_family(table) for table in made])
     return [table if p is None else _grouped(table, p) for table, p in zip(made, p_values, strict=True)]

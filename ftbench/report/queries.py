@@ -24,7 +24,9 @@ _AHEAD = 8  # run files that are open before their turn, at about 0.5 MB
 _WRONG = (ValueError, TypeError, KeyError, IndexError, OSError)  # what a file raises that is no run file
 _ROUNDING = 1e-9  # a record's mean and that of its values differ by less; means are near 1
 
-Values = tuple[tuple[str, ...], np.ndarray]  # ids (u) ascending, values (u,) float64
+# ids (u) ascending, values (u,) float64, and of a task with p pairs the value of each unit in each (p, u) float64, NaN
+# where it does not ask; else None
+Values = tuple[tuple[str, ...], np.ndarray, np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +208,7 @@ class _Shared:
             order = np.array(sorted(range(len(units.ids)), key=units.ids.__getitem__), dtype=np.int64)
             self._units[key] = units, order, tuple(units.ids[i] for i in order)
         units, order, ids = self._units[key]
-        return ids, units.values(parts)[order]
+        return ids, units.values(parts)[order], _by_pair(units, parts)[:, order] if record["task"]["pairs"] else None
 
     def _gallery(self, file: _File, row: int, judgements: Path) -> Gallery:
         """The gallery of a row; rows of the same head have the same."""
@@ -248,6 +250,16 @@ def careful(path: Path, record: Mapping, measure: str | None = None) -> Values |
         return None
     run = records.run_of(path, record)
     pairs = [pair["name"] for pair in record["task"]["pairs"]] or [""]
-    ids, values = scores.units([scores.PairScores(run.rankings[pair], (measure,)) for pair in pairs], measure)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return tuple(ids[i] for i in order), values[order]
+    parts = [scores.PairScores(run.rankings[pair], (measure,)).values(measure) for pair in pairs]
+    units = scores.Units.of([(run.rankings[p].query_ids, ~np.isnan(v)) for p, v in zip(pairs, parts, strict=True)])
+    order = sorted(range(len(units.ids)), key=units.ids.__getitem__)
+    apart = _by_pair(units, parts)[:, order] if record["task"]["pairs"] else None
+    return tuple(units.ids[i] for i in order), units.values(parts)[order], apart
+
+
+def _by_pair(units: scores.Units, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """(p, u) float64: what each unit has in each pair, NaN where it does not ask."""
+    found = np.full((len(parts), len(units.ids)), np.nan)
+    for row, values, scored, places in zip(found, parts, units.scored, units.rows, strict=True):
+        row[places] = values[scored]
+    return found

@@ -263,7 +263,7 @@ def reproduction(entry: Entry, again: Mapping) -> Reproduction:
         return Reproduction(again, None)
     same = again["run_file"]["sha256"] == entry.record["run_file"]["sha256"]
     try:
-        (ids, values), (others, before) = _units(Entry(entry.path, again)), _units(entry)
+        (ids, values, _), (others, before, _) = _units(Entry(entry.path, again)), _units(entry)
     except DataError:
         return Reproduction(again, pair[0] - pair[1], same_file=same)
     if sorted(ids) != sorted(others):
