@@ -1,7 +1,6 @@
 """The commands that read records: pages, comparisons, checks, submissions. Heavy imports wait until a command runs."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,11 +31,18 @@ def report(
 ) -> None:
     """Render the leaderboard: a folder of pages that opens without a server."""
     from ftbench import console
-    from ftbench.report import render
+    from ftbench.report import aggregate, render
 
     with console.progress_bars() as progress:
-        warn = partial(print, file=sys.stderr)
-        path = render(results, site, progress("Reading run files"), warn, version)
+        told: list[str] = []
+        path = render(results, site, progress("Reading run files"), told.append, version)
+    for text in told:
+        _warn(text)
+    for what, end in (
+        (aggregate.LEFT_OUT, "left out of the board"), (aggregate.UNCHECKED, "shown without an interval, not checked")
+    ):  # fmt: skip
+        if count := sum(what in text for text in told):
+            _warn(f"{count} record{' is' if count == 1 else 's are'} {end}: see above.")
     print(path)
 
 
@@ -110,7 +116,7 @@ def export(
 
         choice = exporting.Choice(tuple(task), tuple(data), tuple(board), tuple(measure), intervals, version)
         with console.progress_bars() as progress:
-            text = exporting.export(results, format_ or "csv", choice, progress("Reading run files"))
+            text = exporting.export(results, format_ or "csv", choice, progress("Reading run files"), _warn)
     if out is None:
         sys.stdout.write(text)
     else:

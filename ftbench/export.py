@@ -7,18 +7,21 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftbench import metrics, scores
+from ftbench import scores
 from ftbench.errors import DataError, FtbenchError, unknown
 from ftbench.items import Progress, silent
 from ftbench.report import words
-from ftbench.report.aggregate import Row, Score, Table, _stacked, _units, load, tables
+from ftbench.report.aggregate import _ROUNDING, Row, Score, Table, _stacked, _units, load, tables
 
 _COLUMNS = ("task", "data", "board", "place", "method", "title", "settings", "track", "encoder", "seeds", "ranked",
             "group", "measure", "mean", "low", "high", "tie_low", "tie_high", "reason", "records")  # fmt: skip
+
+
+_BOARDS = ("equal-compute", "equal-steps")
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,17 @@ class Choice:
     release: str | None = None
 
 
-def export(results: Path, format_: str, choice: Choice, progress: Progress = silent) -> str:
-    """The chosen tables of a results folder as text of a format. Raises FtbenchError for unknown formats, names and
-    measures, and where run files are missing that intervals need."""
+def export(
+    results: Path, format_: str, choice: Choice, progress: Progress = silent, warn: Callable[[str], None] = silent
+) -> str:
+    """The chosen tables of a results folder as text of a format. warn: told of records that are left out, or could not
+    be checked. Raises FtbenchError for unknown formats, names and measures, and where run files are missing that
+    intervals need, or give other means than the records."""
     if format_ not in FORMATS:
         raise unknown("format", format_, FORMATS, "trec is for one record: ftbench export RECORD --format trec")
-    for name in choice.measures:
-        metrics.parse(name)
     chosen = _tables(results, choice, progress)
+    for text in dict.fromkeys(text for table in chosen for text in table.runs_missing):
+        warn(text)
     if choice.intervals:
         chosen = [_with_intervals(table, _measures(table, choice), progress) for table in chosen]
     return FORMATS[format_](chosen, choice)
@@ -58,10 +64,13 @@ def _tables(results: Path, choice: Choice, progress: Progress) -> list[Table]:
                 raise unknown(title, name, known)
         entries = [entry for entry in entries if not wanted or entry.record[kind]["name"] in wanted]
     found = tables(entries, progress)
-    boards = {table.board for table in found}
+    boards, known = {table.board for table in found}, {entry.record["board"] for entry in everything}
     for name in choice.boards:
+        if name not in boards | known | set(_BOARDS):
+            raise unknown("board", name, boards | set(_BOARDS))
         if name not in boards:
-            raise unknown("board", name, boards)
+            where = sorted({f"{e.record['task']['name']} on {e.record['data']['name']}" for e in entries})
+            raise FtbenchError(f"{' and '.join(where)} has no {name} runs. Leave --board out, or choose other data.")
     found = [table for table in found if not choice.boards or table.board in choice.boards]
     if not found:
         raise FtbenchError("no table has this task on this data set. Leave one of the choices out.")
@@ -73,7 +82,7 @@ def _measures(table: Table, choice: Choice) -> list[str]:
     headline, given = table.task["headline"], table.task["measures"]
     for name in choice.measures:
         if name not in given:
-            raise unknown("measure", name, given, f"These are what {table.task['name']} measures.")
+            raise unknown("measure", name, given, f"These are what the records of {table.task['name']} have.")
     known = [name for name in given if any(row.scores[name].mean is not None for row in table.all_rows)]
     return list(choice.measures) or [headline, *(name for name in known if name != headline)]
 
@@ -88,13 +97,17 @@ def _with_intervals(table: Table, names: Sequence[str], progress: Progress) -> T
         for name in names:
             if name != table.task["headline"] and row.scores[name].mean is not None:
                 values = {entry.record["id"]: _units(entry, name) for entry in row.entries}
-                low, high = scores.intervals(_stacked(row, values)[1][None])[0].tolist()  # (1, s, u) -> (1, 2)
+                stack = _stacked(row, values)[1]  # (s, u)
+                if abs(stack.mean() - row.scores[name].mean) > _ROUNDING:
+                    files = " ".join(str(entry.path) for entry in row.entries)
+                    raise DataError(f"{name} of {row.title} is not what its run files give: ftbench rescore {files}")
+                low, high = scores.intervals(stack[None])[0].tolist()  # (1, s, u) -> (1, 2)
                 found[name] = replace(row.scores[name], low=low, high=high)
         done += 1
         progress(done, len(table.all_rows), "intervals")
         return replace(row, scores=found)
 
-    if table.runs_missing:
+    if table.runs_missing and len(table.runs_missing) > len(table.left_out):
         raise DataError("\n".join(table.runs_missing))
     return replace(table, rows=tuple(map(filled, table.rows)), references=tuple(map(filled, table.references)))
 

@@ -84,6 +84,15 @@ def test_intervals_of_other_measures_are_those_of_the_records(results):
         assert (one["low"], one["high"]) == (score["low"], score["high"])
 
 
+def test_measures_that_are_not_their_run_files_get_no_intervals(tmp_path):
+    path = synthetic.add(tmp_path, n_queries=20, n_items=40)
+    found = record.read(path)
+    found["scores"]["recall@10"]["mean"] = 0.9
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(FtbenchError, match=f"recall@10 of .* is not what its run files give: ftbench rescore {path}"):
+        export.export(tmp_path, "csv", Choice(intervals=True))
+
+
 def test_choices(results):
     told = json.loads(export.export(results, "json", Choice(measures=("recall@10", "recall@1"), tasks=("cross_view",))))
     assert [one["measure"] for one in told[:2]] == ["recall@10", "recall@1"]
@@ -92,6 +101,9 @@ def test_choices(results):
         (Choice(tasks=("query2itm",)), "unknown task 'query2itm'. Did you mean 'query2item'?"),
         (Choice(data=("luma",)), "unknown data set 'luma'"),
         (Choice(boards=("equal",)), "unknown board 'equal'"),
+        (Choice(boards=("equal-steps",), tasks=("cross_view",)), "cross_view on studio has no equal-steps runs"),
+        (Choice(measures=("foo@10",)), "unknown measure 'foo@10'"),
+        (Choice(measures=("p@10",)), "Known: ap@100, hit@10, ndcg@10,"),
         (Choice(measures=("ndcg",)), "unknown measure 'ndcg'"),
         (Choice(measures=("ndcg@7",)), "unknown measure 'ndcg@7'"),
         (Choice(tasks=("cross_view",), data=("magento-luma",)), "no table has this task on this data set"),

@@ -1,7 +1,7 @@
 """From records to the tables of a page: one row per method and setting, its seeds together. Must not know HTML.
 
 Means over seeds come from the records; intervals and rank groups from the run files beside them. Without run files (a
-wheel has none) both are unknown, never guessed.
+wheel has none) both are unknown, never guessed. A record whose headline is not what its run file gives is left out.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from ftbench.report import certainty, queries, quiet
 _ALPHA = 0.05  # family-wise error of "not separable from the best"
 WIDE_BAND = 0.01  # a tie band wider than this is worth a warning: it moves the second decimal
 CHANCE = "random"  # the method whose score is drawn as chance
+LEFT_OUT, UNCHECKED = "It is left out of the board", "It is shown without an interval"  # ends of texts on records
+_ROUNDING = 1e-9  # a record's mean and that of its run file's values differ by less: they are added up otherwise
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ class Table:
     n_queries: int
     n_skipped: int
     replaced: int  # records of earlier code, data or task definitions that are not shown
-    runs_missing: tuple[str, ...]  # why, for each record without its run file
+    runs_missing: tuple[str, ...]  # why, for each record without its run file, and each that is left out
     units: tuple[str, ...] = field(default=(), repr=False)
+    left_out: tuple[Entry, ...] = ()  # records whose headline is not what their run file gives
 
     @property
     def key(self) -> str:
@@ -183,14 +186,15 @@ def tables(entries: Iterable[Entry], progress: Progress = quiet) -> list[Table]:
     made, values = [], {}
     for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
         current, replaced = _current(groups[name])
-        missing = _read(current, values, report)
+        missing, wrong = _read(current, values, report)
         budgets = sorted({_budget(e.record) for e in current if _spends(e.record)}) or [("equal-compute", 0.0)]
         kinds = [board for board, _ in budgets]
         for board, spent in budgets:
             label = board if kinds.count(board) == 1 else f"{board}-{spent:g}"
             own = [e for e in current if not _spends(e.record) or _budget(e.record) == (board, spent)]
-            table = _table(label, own, replaced)
-            made.append(replace(table, runs_missing=tuple(missing[e.path] for e in own if e.path in missing)))
+            table = _table(label, own, [e for e in own if e.path not in wrong], replaced)
+            told = tuple(missing[e.path] for e in own if e.path in missing)
+            made.append(replace(table, runs_missing=told, left_out=tuple(e for e in own if e.path in wrong)))
     return _with_certainty(made, values)
 
 
@@ -233,22 +237,38 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     return chosen, len(entries) - len(chosen)
 
 
-def _read(entries: Sequence[Entry], values: dict, report: Callable[[], None]) -> dict[Path, str]:
-    """Add the values of finished records, by id; returns why, for those whose run file does not give them."""
-    done, missing = [entry for entry in entries if entry.record["status"] == "ok"], {}
+def _read(entries: Sequence[Entry], values: dict, report: Callable[[], None]) -> tuple[dict[Path, str], set[Path]]:
+    """Add the values of finished records, by id; returns why, for those whose run file does not give them, and which
+    of these have a headline that is not the mean of the values that it gives."""
+    done, missing, wrong = [entry for entry in entries if entry.record["status"] == "ok"], {}, set()
     for entry, found in zip(done, queries.read((e.path, e.record) for e in done), strict=True):
         if isinstance(found, DataError):
-            missing[entry.path] = str(found)
+            missing[entry.path] = f"{found} {UNCHECKED}."
+        elif text := _difference(entry, found):
+            missing[entry.path] = text
+            wrong.add(entry.path)
         else:
             values[entry.record["id"]] = found
         report()
-    return missing
+    return missing, wrong
 
 
-def _table(board: str, entries: Sequence[Entry], replaced: int) -> Table:
-    """A table whose scores have no intervals yet."""
-    done = [entry for entry in entries if entry.record["status"] == "ok"]
-    failed = tuple(entry for entry in entries if entry.record["status"] != "ok")
+def _difference(entry: Entry, found: queries.Values | None) -> str:
+    """Why a record's headline does not follow from the values of its run file; "" where it does, or is null."""
+    headline = entry.record["task"]["headline"]
+    told = entry.record["scores"][headline]["mean"]
+    if found is None or abs(found[1].mean() - told) < _ROUNDING:
+        return ""
+    return (
+        f"{entry.path}: the record says {headline} {told:.6g}, its run file gives {found[1].mean():.6g}. {LEFT_OUT}. "
+        f"What else differs: ftbench rescore {entry.path}"
+    )
+
+
+def _table(board: str, entries: Sequence[Entry], shown: Sequence[Entry], replaced: int) -> Table:
+    """A table of the entries that are shown, none maybe; its scores have no intervals yet."""
+    done = [entry for entry in shown if entry.record["status"] == "ok"]
+    failed = tuple(entry for entry in shown if entry.record["status"] != "ok")
     grouped: dict[tuple, list[Entry]] = {}
     for entry in done:
         grouped.setdefault(_identity(entry.record), []).append(entry)
