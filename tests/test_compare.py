@@ -209,6 +209,17 @@ def test_the_page_holds_every_rows_values_closely_enough(board, page):
             np.testing.assert_allclose(steps / 65_535 * mine["scale"], row.values, atol=mine["scale"] / 65_535)
 
 
+def test_the_page_holds_what_each_item_has_in_each_pair(board, page):
+    held = {table["key"]: table for table in island(page)["tables"]}
+    table = next(t for t in board.tables if t.key == "cross_view-studio-equal-compute")
+    row, mine = table.rows[0], held[table.key]
+    (found,) = [one for one in mine["rows"] if one["id"] == row.slug]
+    assert [part["title"] for part in mine["parts"]] == [pair["title"] for pair in table.task["pairs"]]
+    for pair, text in enumerate(found["apart"]):
+        values = np.frombuffer(base64.b64decode(text), dtype="<u2") / 65_535
+        np.testing.assert_allclose(values, row.apart[pair][~np.isnan(row.apart[pair])], atol=1 / 65_535)
+
+
 def test_the_page_has_the_slices_of_the_run_files(board, page):
     table, mine = board.tables[0], island(page)["tables"][0]
     assert [part["name"] for part in mine["parts"]] == list(synthetic.SLICES)
@@ -300,10 +311,50 @@ def test_any_choice_is_a_link(board, opened):
     assert shown(again) == shown(tab)
 
 
-def test_an_address_that_the_page_does_not_have_is_said(opened):
+def test_an_address_that_the_page_does_not_have_is_said_and_mended(page, opened):
     tab = opened("#table=query2item-gone-equal-compute&a=bm25-000000")
-    assert "query2item-gone-equal-compute and bm25-000000" in tab.locator("#unknown").inner_text()
-    assert tab.locator("#verdict").is_visible()
+    notice = tab.get_by_role("status")
+    assert "“query2item-gone-equal-compute” and “bm25-000000”, which this page does not have" in notice.inner_text()
+    assert notice.is_visible() and tab.locator("#verdict").is_visible()
+    first, second = (tab.locator(f"#controls [name={name}]").input_value() for name in ("a", "b"))
+    table = island(page)["tables"][0]["key"]
+    assert tab.evaluate("location.hash") == f"#table={table}&a={first}&b={second}"
+    choose(tab, "b", first)
+    assert notice.inner_text() == "" and notice.bounding_box()["height"] == 0
+
+
+def uneven(row):
+    """The row with its last pair asked by the first two of three items alone, its values weighted accordingly."""
+    apart = row.apart.copy()
+    apart[-1, 2::3] = np.nan
+    weights = apart.shape[1] / (len(apart) * (~np.isnan(apart)).sum(axis=1))
+    return replace(row, apart=apart, values=np.nansum(apart * weights[:, None], axis=0))
+
+
+def test_pairs_are_shown_as_the_command_has_them_and_items_by_their_own_measure(board, opened, tmp_path):
+    table = next(t for t in board.tables if t.key == "cross_view-studio-equal-compute")
+    table = replace(table, rows=tuple(map(uneven, table.rows)), references=())
+    (made,) = page_of_two.pages(replace(board, tables=(table,)), NAV)
+    (tmp_path / made.path).write_bytes(made.content)
+    a, b = (next(r for r in table.rows if r.method == name) for name in ("factorized_transport", "random"))
+    assert max(a.values.max(), b.values.max()) > 1  # what the macro-mean is a mean over is no recall
+    tab = opened(f"#a={a.slug}&b={b.slug}", path=tmp_path / made.path)
+    lines = [line.split("\t") for line in tab.locator("#parts tbody tr").all_inner_texts()]
+    assert [line[0] for line in lines] == ["mean over the pairs", *(pair["title"] for pair in table.task["pairs"])]
+    for pair, line in enumerate(lines[1:]):
+        mine, other = (row.apart[pair][~np.isnan(row.apart[pair])] for row in (a, b))
+        counts = [((mine - other) > 1e-9).sum(), (abs(mine - other) < 1e-9).sum(), ((mine - other) < -1e-9).sum()]
+        assert line[1:4] == [str(len(mine)), f"{mine.mean():.3f}", f"{other.mean():.3f}"]
+        assert line[7] == ", ".join(map(str, counts))
+    assert [float(n) for n in lines[0][2:4]] == pytest.approx([a.values.mean(), b.values.mean()], abs=6e-4)
+    first = re.search(r"(\S+)\s+([\d.]+) against ([\d.]+) \+([\d.]+)", tab.locator(".swings li").first.inner_text())
+    own = [np.nanmean(row.apart, axis=0) for row in (a, b)]
+    item = table.units.index(first[1])
+    assert first[2] == f"{own[0][item]:.3f}" and first[3] == f"{own[1][item]:.3f}"
+    assert (own[0] - own[1])[item] == pytest.approx((own[0] - own[1]).max())
+    values = re.findall(r"([\d.]+) against ([\d.]+)", shown(tab))
+    assert values and all(float(value) <= 1 for pair in values for value in pair)
+    assert "times 1/65,535" not in shown(tab)
 
 
 @pytest.mark.parametrize("names", [("mean_pooling", "single_view_clip"), ("factorized_transport", "random")])
@@ -356,6 +407,8 @@ def test_without_a_script_every_row_stands_against_its_leader(board, opened, wid
 def test_the_page_fits_a_phone_in_both_schemes(opened, scheme):
     tab = opened(viewport={"width": 390, "height": 800}, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    inside = "[...document.querySelectorAll('#result .scroll')].every(node => node.scrollWidth <= node.clientWidth)"
+    assert tab.evaluate(inside)  # nothing is cut
     light = int(re.search(r"\d+", tab.evaluate("getComputedStyle(document.body).backgroundColor"))[0]) > 128
     assert light == (scheme == "light")
     assert tab.locator(".still").is_hidden() and tab.locator("#verdict").is_visible()

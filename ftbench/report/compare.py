@@ -95,7 +95,8 @@ def _island(board: Board, chosen: Sequence[Table], files: set[str]) -> dict:
     for table in chosen:
         rows = _paired(table)
         new = table.units not in units
-        spent += sum(map(len, table.units)) * new + len(rows) * len(table.units) * 8 // 3
+        numbers = len(rows) * len(table.units) * (1 + len(table.task["pairs"]))
+        spent += sum(map(len, table.units)) * new + numbers * 8 // 3
         if spent > _MOST_CHARACTERS:
             left.append(table.key)
             continue
@@ -112,7 +113,7 @@ def _island(board: Board, chosen: Sequence[Table], files: set[str]) -> dict:
 
 def _table(table: Table, rows: Sequence[Row]) -> dict:
     scale = max(1.0, *(float(row.values.max(initial=0)) for row in rows))
-    headline = table.task["headline"]
+    headline, asks = table.task["headline"], _asks(rows[0])
     return {
         "key": table.key,
         "data": table.data["name"],
@@ -121,12 +122,14 @@ def _table(table: Table, rows: Sequence[Row]) -> dict:
         "help": words.meaning(headline),
         "unit": ["item", "items"] if table.task["pairs"] else ["query", "queries"],
         "scale": scale,
+        "pairs": len(table.task["pairs"]),
         "rows": [
             {"id": row.slug, "title": row.title, "note": _note(row), "record": row.entries[0].path.stem,
-             "seeds": len(row.entries), "values": _packed(row.values / scale * _STEPS, "<u2")}
+             "seeds": len(row.entries), "values": _packed(row.values / scale * _STEPS, "<u2"),
+             "apart": [_packed(row.apart[pair][inside] * _STEPS, "<u2") for pair, inside in enumerate(asks)]}
             for row in rows
         ],
-        "parts": _slices(table, rows[0]),
+        "parts": _pairs(table, asks) if table.task["pairs"] else _slices(table, rows[0]),
     }  # fmt: skip
 
 
@@ -141,8 +144,6 @@ def _packed(values: np.ndarray, kind: str) -> str:
 
 def _slices(table: Table, row: Row) -> list[dict]:
     """The slices of a table's queries, each with a bit per unit; [] where a row's run file does not say."""
-    if table.task["pairs"]:
-        return []
     try:
         found = records.run_of(row.entries[0].path, row.first).slices
     except DataError:
@@ -151,6 +152,19 @@ def _slices(table: Table, row: Row) -> list[dict]:
     made = []
     for name, members in found.items():
         inside = set(members)
-        bits = np.packbits([unit in inside for unit in table.units], bitorder="little")
-        made.append({"name": name, "title": titles.get(name, words.spaced(name)), "bits": _packed(bits, "u1")})
+        made.append(_part(name, titles.get(name, words.spaced(name)), [unit in inside for unit in table.units]))
     return made
+
+
+def _asks(row: Row) -> list[np.ndarray]:
+    """For each pair (u,) bool: the items that ask in it, the same for all rows of a table; [] without pairs."""
+    return [] if row.apart is None else list(~np.isnan(row.apart))
+
+
+def _pairs(table: Table, asks: Sequence[np.ndarray]) -> list[dict]:
+    """The pairs of a table, each with a bit per item."""
+    return [_part(pair["name"], pair["title"], inside) for pair, inside in zip(table.task["pairs"], asks, strict=True)]
+
+
+def _part(name: str, title: str, inside: Sequence[bool]) -> dict:
+    return {"name": name, "title": title, "bits": _packed(np.packbits(inside, bitorder="little"), "u1")}
