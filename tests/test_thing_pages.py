@@ -115,9 +115,38 @@ def study(results, picture, **changed):
     folder = results / studies.FOLDER / "views"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cost.svg").write_text(picture)
-    told = {"title": HOSTILE, "sentence": "It pays.", "command": "ftbench study views",
-            "figures": [{"file": "cost.svg", "caption": HOSTILE}]}  # fmt: skip
+    told = {"title": HOSTILE, "question": f"Does it pay? {HOSTILE}", "findings": ["It pays.", HOSTILE],
+            "command": "ftbench study views", "figures": [{"file": "cost.svg", "caption": HOSTILE}]}  # fmt: skip
     folder.with_suffix(".json").write_text(json.dumps(told | changed))
+
+
+def png(path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_pictures_of_matplotlib_are_shown_and_a_study_fits_a_phone(browser, tmp_path):
+    from matplotlib.figure import Figure
+
+    folder = tmp_path / "results"
+    synthetic.add(folder, method="bm25", **SIZE)
+    study(folder, SVG.format(""), findings=["A finding of some words, " * 6] * 30)
+    figure = Figure(figsize=(7, 4))
+    left, right = figure.subplots(1, 2)
+    left.imshow([[0, 1], [1, 0]])  # an embedded picture
+    right.errorbar([1, 2], [1, 3], yerr=0.2, label="$x_2$, é", clip_on=True)
+    right.legend()
+    figure.savefig(folder / studies.FOLDER / "views" / "cost.svg")
+    path = render(folder, tmp_path / "site").with_name("studies.html")
+    for width in (390, 1280):
+        tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.goto(path.as_uri())
+        tab.locator("summary").click()
+        assert tab.locator("li:visible", has_text="A finding").count() == 30
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.locator("figure img").evaluate("node => node.complete && node.naturalWidth > 0")
+        tab.close()
 
 
 def test_studies_have_a_page_only_where_there_are_any(site, tmp_path):
@@ -127,8 +156,19 @@ def test_studies_have_a_page_only_where_there_are_any(site, tmp_path):
     study(folder, SVG.format('<use x:href="#a"/><path style="fill: url(#b)"/>'))
     made = render(folder, tmp_path / "site").parent
     page = read(made / "studies.html")
-    assert "It pays." in words_of(page) and "ftbench study views" in words_of(page) and HOSTILE in words_of(page)
+    for text in ("Does it pay?", "It pays.", "ftbench study views", f"It pays. {HOSTILE}"):
+        assert text in words_of(page)
     assert "figures/study-views-cost.svg" in page.links and (made / "figures/study-views-cost.svg").is_file()
+    html = (made / "studies.html").read_text()
+    assert "PNG" not in words_of(page) and "<details" not in html and html.count("<img") == 1
+    png(folder / studies.FOLDER / "views" / "cost.png")
+    study(folder, SVG.format(""), findings=[f"Finding {i}." for i in range(30)])
+    page = read(render(folder, made).with_name("studies.html"))
+    assert "figures/study-views-cost.png" in page.links and (made / "figures/study-views-cost.png").is_file()
+    said = words_of(page)
+    assert (
+        said.index("Finding 4.") < said.index("25 more findings") < said.index("Finding 5.") < said.index("Finding 29.")
+    )
     assert ("studies.html", "Studies")[0] in read(made / "index.html").links
 
 
@@ -152,5 +192,12 @@ def test_all_problems_of_a_study_are_told_together(tmp_path):
     for problem in ("title: expected a text", "'../../x.svg'", "none.png: there is no such file", "figure 3"):
         assert problem in str(told.value)
     study(tmp_path, SVG.format(""), more=1)
-    with pytest.raises(DataError, match="expected title, sentence, command and a list of figures"):
+    with pytest.raises(DataError, match="expected title, question, findings, command and figures"):
+        studies.studies(tmp_path)
+    study(tmp_path, SVG.format(""), findings="It pays.")
+    with pytest.raises(DataError, match="expected a list of findings"):
+        studies.studies(tmp_path)
+    study(tmp_path, SVG.format(""), findings=[1])
+    (tmp_path / studies.FOLDER / "views" / "cost.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"finding 1: expected a text\n.*cost.png: it is not a PNG"):
         studies.studies(tmp_path)

@@ -1,4 +1,4 @@
-"""The figures of studies: studies/<name>.json in the results folder, with its pictures in studies/<name>/.
+"""Studies: what was asked and found, in studies/<name>.json of the results folder, with pictures in studies/<name>/.
 
 Must not know how studies are made. Such files may come from others: texts are escaped, names stay in their folder, and
 a picture that could run a script or fetch anything is refused.
@@ -19,30 +19,38 @@ FOLDER = "studies"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _PICTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.(svg|png)")
 _LARGEST = 4_000_000  # bytes of a picture
-_TEXTS = ("title", "sentence", "command")
+_TEXTS, _LISTS = ("title", "question", "command"), ("findings", "figures")
+_VISIBLE = 5  # findings that stand open; those of a long list are behind a click
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture. path: its file; caption: what it shows, also for those who do not see it."""
+    """A picture. path: its file; caption: what it shows, also for those who do not see it; png: the same for slides and
+    documents, where there is one beside an SVG."""
 
     path: Path
     caption: str
+    png: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path, *([self.png] if self.png else [])]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A question, what was found in a sentence, the command that makes it again, and figures."""
+    """A question, what was found, a text each, the command that makes it again, and figures."""
 
     name: str
     title: str
-    sentence: str
+    question: str
     command: str
+    findings: tuple[str, ...]
     figures: tuple[Figure, ...]
 
-    def target(self, figure: Figure) -> str:
-        """Where a figure lies in the site."""
-        return f"figures/study-{self.name}-{figure.path.name}"
+    def target(self, picture: Path) -> str:
+        """Where a picture lies in the site."""
+        return f"figures/study-{self.name}-{picture.name}"
 
 
 def exists(board: Board) -> bool:
@@ -52,10 +60,10 @@ def exists(board: Board) -> bool:
 def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """studies.html and the pictures."""
     found = studies(board.results)
-    yield page("studies.html", "studies.html.j2", nav, board.facts, studies=found)
+    yield page("studies.html", "studies.html.j2", nav, board.facts, studies=found, visible=_VISIBLE)
     for study in found:
-        for figure in study.figures:
-            yield Page(study.target(figure), figure.path.read_bytes())
+        for picture in dict.fromkeys(path for figure in study.figures for path in figure.files):
+            yield Page(study.target(picture), picture.read_bytes())
 
 
 def studies(results: Path) -> list[Study]:
@@ -78,12 +86,16 @@ def _read(path: Path, problems: list[str]) -> Study | None:
     except (OSError, ValueError, RecursionError) as problem:
         problems.append(f"is not JSON: {problem}")
         return None
-    if not isinstance(told, dict) or set(told) != {*_TEXTS, "figures"} or not isinstance(told["figures"], list):
-        problems.append(f"expected {', '.join(_TEXTS)} and a list of figures")
+    if not isinstance(told, dict) or set(told) != {*_TEXTS, *_LISTS}:
+        problems.append("expected title, question, findings, command and figures, and nothing else")
+        return None
+    if not all(isinstance(told[name], list) for name in _LISTS):
+        problems.append("expected a list of findings and a list of figures")
         return None
     if not _NAME.fullmatch(path.stem):
         problems.append("expected a file name of letters, digits, _ and -")
     problems += [f"{name}: expected a text" for name in _TEXTS if not isinstance(told[name], str)]
+    problems += [f"finding {text!r:.80}: expected a text" for text in told["findings"] if not isinstance(text, str)]
     figures = []
     for given in told["figures"]:
         if not (isinstance(given, dict) and set(given) == {"file", "caption"} and isinstance(given["caption"], str)):
@@ -91,11 +103,13 @@ def _read(path: Path, problems: list[str]) -> Study | None:
         elif not (isinstance(given["file"], str) and _PICTURE.fullmatch(given["file"])):
             problems.append(f"figure {given['file']!r:.80}: expected a file name that ends in .svg or .png")
         else:
-            figure = Figure(path.with_suffix("") / given["file"], given["caption"])
-            problem = picture_problem(figure.path)
-            problems += [f"figure {given['file']}: {problem}"] if problem else []
+            picture = path.with_suffix("") / given["file"]
+            beside = picture.with_suffix(".png")
+            figure = Figure(picture, given["caption"], beside if beside != picture and beside.exists() else None)
+            wrong = [(file.name, picture_problem(file)) for file in figure.files]
+            problems += [f"figure {name}: {problem}" for name, problem in wrong if problem]
             figures.append(figure)
-    return Study(path.stem, *(told[name] for name in _TEXTS), tuple(figures))
+    return Study(path.stem, *(told[name] for name in _TEXTS), tuple(told["findings"]), tuple(figures))
 
 
 def picture_problem(path: Path) -> str | None:
