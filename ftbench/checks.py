@@ -1,7 +1,8 @@
 """What must hold of any record and its run file, whoever made them: order, ties, measures, chance. Must not know files.
 
-Each check gives its findings as texts, [] where all is well. That the numbers follow from the run file is checked by
-`rescore`; here it is whether the run file is a ranking at all, and whether its numbers can be true.
+Each check gives its findings as texts, [] where all is well. That the scores follow from the run file is checked by
+`rescore`; here it is whether the run file is a ranking at all, and whether its numbers can be true. What a run cost
+cannot be computed again: only whether the costs agree with each other.
 """
 
 import math
@@ -17,6 +18,8 @@ from ftbench.search import Ranking
 CHANCE = "random"  # the method whose score must be chance
 _ROUNDING = 1e-9  # sums of the same numbers in another order; band and mean are added up apart
 _TIE_LUCK = 0.01  # what the order of ids may add to a headline: it moves the second decimal
+_TOLERANCE = 0.01  # of seconds, by which parts may exceed the whole, as a share
+_CHEAPEST, _DEAREST = 1, 3  # forward-equivalents of an encoder pass: one without gradients, one that trains
 _BANDED = ("ndcg", "recall", "hit", "rr")
 
 
@@ -31,7 +34,7 @@ def findings(record: Mapping, run: Run) -> list[str]:
             named = f"pair {pair!r}: " if pair else ""
             found += [named + text for text in measure_problems(ranking, record["task"]["measures"])]
         found += score_problems(record) + chance_problems(record, run)
-    return found
+    return found + cost_problems(record)
 
 
 def _shape_problems(record: Mapping, run: Run) -> list[str]:
@@ -173,6 +176,31 @@ def _score_problems(name: str, score: Mapping) -> Iterator[str]:
             yield f"{name} is missing without a reason"
     elif low is not None and not low - _ROUNDING <= mean <= high + _ROUNDING:
         yield f"the tie band of {name}, {low} to {high}, does not hold its mean {mean}"
+
+
+def cost_problems(record: Mapping) -> list[str]:
+    """Costs that do not agree: parts longer than the whole, compute that the encoder's passes cannot have taken."""
+    cost, encoder, found = record["cost"], record["encoder"], []
+    parts = {name: cost[name] or 0.0 for name in ("train_seconds", "embed_seconds", "search_seconds")}
+    total = cost["total_seconds"]
+    if total is not None and sum(parts.values()) > total * (1 + _TOLERANCE):
+        told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in parts.items())
+        found.append(f"cost: {told} are {sum(parts.values()):.1f} together, total_seconds is {total:.1f}")
+    if None not in (cost["search_p50_ms"], cost["search_p95_ms"]) and cost["search_p50_ms"] > cost["search_p95_ms"]:
+        found.append(f"cost: search_p50_ms {cost['search_p50_ms']:g} is above search_p95_ms {cost['search_p95_ms']:g}")
+    spent, passes = cost["forward_equivalents"], (cost["image_passes"], cost["text_passes"])
+    if not encoder or not encoder["image_flops"] or encoder["text_flops"] is None or None in (spent, *passes):
+        return found
+    least = (passes[0] * encoder["image_flops"] + passes[1] * encoder["text_flops"]) / encoder["image_flops"]
+    if not _CHEAPEST * least * (1 - _ROUNDING) <= spent <= _DEAREST * least * (1 + _ROUNDING):
+        found.append(
+            f"cost: forward_equivalents {spent:,.0f}, but {passes[0]:,} image and {passes[1]:,} text passes of this "
+            f"encoder are {_CHEAPEST * least:,.0f} to {_DEAREST * least:,.0f}"
+        )
+    flops = spent * encoder["image_flops"]
+    if cost["flops"] is not None and abs(cost["flops"] - flops) > flops * _ROUNDING:
+        found.append(f"cost: flops {cost['flops']:.6g}, but forward_equivalents are {flops:.6g}")
+    return found
 
 
 def chance_problems(record: Mapping, run: Run) -> list[str]:

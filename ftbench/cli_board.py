@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, several
 
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
 Site = Annotated[Path, typer.Option("--site", help="Folder that the pages are written to.")]
@@ -154,7 +154,7 @@ def rescore(
     ] = [],
     results: Results = Path("results"),
 ) -> None:
-    """Compute every number again from the run files; fail where one differs; note what agrees in rescored.json."""
+    """Compute every score again from the run files; fail where one differs; note what agrees in rescored.json."""
     from ftbench import console
     from ftbench import record as records
     from ftbench import rescore as rescoring
@@ -167,8 +167,11 @@ def rescore(
     wrong = [f"{one.path}: {text}" for one in done for text in one.problems]
     if wrong:
         failed = sum(bool(one.problems) for one in done)
-        raise FtbenchError(f"{failed} of {len(done)} records do not follow from their run files:\n" + "\n".join(wrong))
-    print(f"{len(done)} records re-scored: every number follows from its run file, to the last digit.")
+        start = "the record" if len(done) == 1 else f"{failed} of {len(done)} records"
+        does = "does not follow from its run file" if failed == 1 else "do not follow from their run files"
+        raise FtbenchError("\n".join([f"{start} {does}:", *wrong]))
+    many = "1 record" if len(done) == 1 else f"{len(done):,} records"
+    print(f"{many} re-scored: every score follows from the run file, to the last digit. Costs are not scores.")
 
 
 def verify(
@@ -179,15 +182,17 @@ def verify(
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Check a record: schema, hashes, numbers, what must hold of any ranking; and, if asked, make its run again."""
+    """Check a record: schema, hashes, scores, what must hold of any ranking; and, if asked, make its run again."""
     from ftbench import console, reproduce
     from ftbench import record as records
 
+    if keep and not rerun:
+        raise FtbenchError(f"--keep stores a second run; to make one, type: ftbench verify {record} --rerun --keep")
     path, found = records.named(results, record)
     problems = reproduce.verify(path, found)
     if problems:
-        raise FtbenchError("\n".join([f"{path}: {len(problems)} problems", *(f"  - {text}" for text in problems)]))
-    print(f"{path}: schema, hashes, numbers and invariants hold.")
+        raise several(f"{path}", problems)
+    print(f"{path}: schema, hashes, scores and invariants hold. Costs agree with each other; none is measured again.")
     if not rerun:
         return
     with console.progress_bars() as progress:

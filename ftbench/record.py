@@ -1,7 +1,7 @@
 """Records: one JSON per run, checked against a schema, written whole. Must not know methods, models or how to search.
 
 A record's id is a hash of everything that its numbers depend on (`key`); hardware is never part of it. Beside each
-record lies its run file, from which `measure` gives every number again, exactly.
+record lies its run file, from which `measure` gives every score again, exactly.
 """
 
 import difflib

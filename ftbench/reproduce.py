@@ -133,7 +133,8 @@ def reproduce(path: Path, record: Mapping, session: runner.Session, keep: bool =
 
 
 def verify(path: Path, record: Mapping) -> list[str]:
-    """What is wrong with a record that was read: its run file's and judgements' hashes, numbers, invariants, chance."""
+    """What is wrong with a record that was read: its run file's and judgements' hashes, scores, invariants, costs,
+    chance."""
     if record["status"] != "ok":
         return ["a failed run: there is nothing to verify. Make it again: ftbench run … --force"]
     try:

@@ -1,4 +1,4 @@
-"""Every number of records computed again from their run files, and the note of what agreed. Must not know pages.
+"""Every score of records computed again from their run files, and the note of what agreed. Must not know pages.
 
 The note, `rescored.json` in the results folder, says of which bytes each agreement holds: a record, run file or set of
 judgements that was changed since is no longer re-scored.
@@ -25,7 +25,7 @@ _ALONE = 8  # records that one process computes sooner than others have started 
 
 @dataclass(frozen=True)
 class Rescored:
-    """Of one record: problems, one text per number that differs, [] where all agree; hashes: what agreed, as noted."""
+    """Of one record: problems, one text per score that differs, [] where all agree; hashes: what agreed, as noted."""
 
     path: Path
     key: str
@@ -49,7 +49,7 @@ def differences(stored: Mapping, again: Mapping, where: str = "") -> Iterator[tu
 
 
 def number_problems(record: Mapping, run: "records.Run") -> list[str]:
-    """What a record's scores say that its run file does not, in words; [] where every number follows from it."""
+    """What a record's scores say that its run file does not, in words; [] where every score follows from it."""
     again = records.rescore(record, run)
     found = differences({name: record[name] for name in again}, again)
     return [f"{place}: the record says {told}, the run file gives {got}" for place, told, got in found]
@@ -76,7 +76,7 @@ def _hash_of(file: Path, state: tuple[int, ...]) -> str:
 
 
 def rescore_one(path: Path) -> Rescored:
-    """One record's numbers, computed again. What stands in the way (no run file, no record) is a problem, too."""
+    """One record's scores, computed again. What stands in the way (no run file, no record) is a problem, too."""
     try:
         record = records.read(path)
         run = records.run_of(path, record) if record["run_file"] else records.Run({})  # a failed run ranked nothing

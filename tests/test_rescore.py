@@ -140,7 +140,9 @@ def test_the_command_says_what_differs_and_fails(results):
     told = str(done.exception)
     assert "1 of 2 records" in told and bad.name in told and "scores.ap@100.mean: the record says 0.75" in told
     assert list(rescore.read_note(results)) == [record.read(good)["id"]]
-    assert command("rescore", good, "--results", results).exit_code == 0
+    done = command("rescore", good, "--results", results)
+    assert done.exit_code == 0 and done.output.startswith("1 record re-scored: every score follows from the run file")
+    assert str(command("rescore", bad, "--results", results).exception).startswith("the record does not follow")
 
 
 # --- invariants
@@ -221,12 +223,19 @@ def test_judgements_that_no_run_could_satisfy_are_found(ranked):
         (lambda f: f["scores"]["recall@100"].update(reason=None), "recall@100 is missing without a reason"),
         (lambda f: f["slices"]["primary"].update(n_queries=99), "counts 99 queries, the whole run 20"),
         (lambda f: f["scores"].pop("rr@10"), "not those of the task"),
+        (lambda f: f["cost"].update(train_seconds=1e6), "cost: train_seconds 1000000.0, embed_seconds"),
+        (lambda f: f["cost"].update(total_seconds=1.0), "together, total_seconds is 1.0"),
+        (lambda f: f["cost"].update(search_p50_ms=99.0), "search_p50_ms 99 is above"),
+        (lambda f: f["cost"].update(forward_equivalents=1000.0), "forward_equivalents 1,000, but 101,000 image"),
+        (lambda f: f["cost"].update(forward_equivalents=1e6), "of this encoder are 124,934 to 374,802"),
+        (lambda f: f["cost"].update(flops=1.0), "cost: flops 1, but forward_equivalents are"),
     ],
 )
 def test_numbers_that_cannot_be_are_found(results, change, text):
     found = record.read(add(results))
     change(found)
-    assert any(text in one for one in checks.score_problems(found)), checks.score_problems(found)
+    told = checks.score_problems(found) + checks.cost_problems(found)
+    assert any(text in one for one in told), told
 
 
 def headline(method, scores, gains=None):
@@ -337,6 +346,9 @@ def test_verify_as_a_command(original):
     results = original.parents[2]
     done = command("verify", original.stem, "--results", results)
     assert done.exit_code == 0 and "invariants hold" in done.output
+    assert "type: ftbench verify x --rerun --keep" in str(command("verify", "x", "--keep").exception)
+    edit(original, lambda found: found["cost"].update(train_seconds=1e5))
+    assert "cost: train_seconds 100000.0" in str(command("verify", original.stem, "--results", results).exception)
     original.with_suffix(".parquet").unlink()
     done = command("verify", original.stem, "--results", results)
     assert done.exit_code == 1 and "cannot be read" in str(done.exception)

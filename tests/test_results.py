@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ftbench import metrics, record
+from ftbench import checks, metrics, record
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 FOUND = record.read_all(RESULTS)
@@ -24,6 +24,11 @@ def test_records_come_from_clean_commits():
     assert FOUND
     for path, found in FOUND:
         assert found["status"] == "ok" and found["git"]["commit"] and found["git"]["dirty"] is False, path.name
+
+
+def test_costs_agree_with_each_other():
+    for path, found in FOUND:
+        assert checks.cost_problems(found) == [], path.name
 
 
 def test_all_of_results_stays_small():
