@@ -1,6 +1,7 @@
 """Pages of methods, data sets and studies: what files and records say, checked where it may come from others."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import synthetic
@@ -53,6 +54,26 @@ def test_standings_are_the_best_row_of_each_table(board):
     (standing,) = found["oracle"].standings
     assert standing.place is None and standing.row.method == "oracle"
     assert found["bm25"].standings[0].place == 2 and found["random"].standings == []
+
+
+def test_standings_tell_trained_rows_from_zero_shot_ones(tmp_path):
+    folder = tmp_path / "results"
+    synthetic.add(folder, method="mean_pooling", **SIZE)
+    synthetic.add(folder, method="mean_pooling", track="zero-shot", **SIZE)
+    synthetic.add(folder, method="bm25", **SIZE)
+    (table,) = gather(folder, quiet).tables
+    for rows in (table.rows, table.rows[::-1]):  # also where the untrained form is ahead
+        found = methods.standings("mean_pooling", [replace(table, rows=rows)])
+        assert [standing.row.is_zero_shot for standing in found] == [False, True]
+        assert all(rows[standing.place - 1] is standing.row for standing in found)
+    page = words_of(read(render(folder, tmp_path / "site").with_name("methods.html")))
+    trained, untrained = (next(r for r in table.rows if r.method == "mean_pooling" and r.is_zero_shot is kind)
+                          for kind in (False, True))  # fmt: skip
+    assert f"Query to item, studio {table.rows.index(trained) + 1} of 3 {trained.headline.mean:.3f}" in page
+    assert (
+        f"Query to item, studio zero-shot {table.rows.index(untrained) + 1} of 3 {untrained.headline.mean:.3f}" in page
+    )
+    assert "zero-shot" not in page[page.index("BM25 over an item's texts With") :]
 
 
 def test_data_sets_show_the_newest_and_count_the_others(tmp_path):

@@ -54,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Standing:
-    """A method's best row on a table, and its place among the ranked; None for a reference."""
+    """A method's best row on a table, trained or zero-shot, and its place among the ranked; None for a reference."""
 
     table: Table
     row: Row
@@ -131,16 +131,15 @@ def methods(board: Board) -> list[Method]:
 
 
 def standings(name: str, tables: Sequence[Table]) -> list[Standing]:
-    """The method's best row on each table that has it."""
+    """The method's best row on each table that has it; of a method that is trained, then the best untrained one."""
     found = []
     for table in tables:
-        for place, row in enumerate(table.rows, start=1):
-            if row.method == name and row.headline.mean is not None:
-                found.append(Standing(table, row, place))
-                break
-        else:
-            row = next((row for row in table.references if row.method == name), None)
-            found += [Standing(table, row, None)] if row else []
+        places = [(place, row) for place, row in enumerate(table.rows, start=1) if row.headline.mean is not None]
+        own = [*((place, row) for place, row in places if row.method == name),
+               *((None, row) for row in table.references if row.method == name)]  # fmt: skip
+        for untrained in (False, True):
+            best = next((one for one in own if one[1].is_zero_shot is untrained), None)
+            found += [Standing(table, best[1], best[0])] if best else []
     return found
 
 
