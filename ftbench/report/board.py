@@ -6,23 +6,30 @@ from dataclasses import dataclass
 
 from ftbench import citation
 from ftbench.report import cite, figures, words
-from ftbench.report.aggregate import Row, Score, Table
-from ftbench.report.columns import COSTS, Cost, Part, parts
+from ftbench.report.aggregate import CHANCE, Row, Score, Table
+from ftbench.report.columns import COST_GAP, COSTS, HARDWARE_HELP, Cost, Part, parts
 from ftbench.report.html import Page, page
-from ftbench.report.island import island, machine, queries
+from ftbench.report.island import island, machine, missing, queries
 from ftbench.report.site import Board
+
+_STANDINGS = ("", "chance", "ceiling")  # in this order in every table
+
+
+def standing(row: Row) -> str:
+    """What a row is for: "" one to rank, "chance" or a "ceiling" for reference, which stand below the others."""
+    return "ceiling" if not row.ranked else "chance" if row.method == CHANCE else ""
 
 
 @dataclass(frozen=True)
 class Section:
     """One table as the page without a script draws it. scale: the score at the right end of a bar; notes: texts below
-    it; figures: names of its figures."""
+    it; figures: (name, axis) of its figures."""
 
     table: Table
     parts: Sequence[Part]
     scale: float
     notes: Sequence[str]
-    figures: Sequence[str]
+    figures: Sequence[tuple[str, str]]
 
     @property
     def board(self) -> str:
@@ -36,10 +43,32 @@ class Section:
     def costs(self) -> list[Cost]:
         return [cost for cost in COSTS if "overview" in cost.views]
 
+    @property
+    def rows(self) -> list[Row]:
+        """The ranked rows, best first, then those for reference: chance and the ceilings."""
+        return [*sorted(self.table.rows, key=lambda row: row.method == CHANCE), *self.table.references]
+
+    def standing(self, row: Row) -> str:
+        return standing(row)
+
+    @property
+    def machines(self) -> int:
+        return len({row.hardware for row in self.table.all_rows})
+
     def part(self, row: Row, part: Part) -> float | None:
         """A row's headline measure on a part of the queries."""
         found = getattr(row, part.field).get(part.name)
         return found.mean if found else None
+
+    @property
+    def gaps(self) -> list[str]:
+        """Why cells are empty, a text each: what a pointer would show must also stand on paper."""
+        cells = [(words.measure(self.table.task["headline"]), row.headline) for row in self.rows]
+        cells += [(part.title, getattr(row, part.field).get(part.name)) for row in self.rows for part in self.parts]
+        found = dict.fromkeys((title, (score and score.reason) or "not measured") for title, score in cells
+                              if score is None or score.mean is None)  # fmt: skip
+        costs = [COST_GAP] if any(cost.shown(row) == words.GAP for row in self.rows for cost in self.costs) else []
+        return [*(f"{words.GAP} in {title}: {reason}." for title, reason in found), *costs]
 
     def percent(self, value: float) -> float:
         """Where a score lies on a bar, in percent of its width."""
@@ -63,7 +92,7 @@ class Glance:
 
     title: str
     note: str
-    ranked: bool
+    standing: str  # "", "chance" or "ceiling"
     cells: tuple[Row | None, ...]
 
 
@@ -74,14 +103,16 @@ def exists(board: Board) -> bool:
 
 def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """index.html, self-contained."""
-    drawn = {table.key: [f.stem for f in figures.of_table(table)] for table in figures.drawn(board.tables)}
+    drawn = {table.key: [(f.stem, f.axis) for f in figures.of_table(table)] for table in figures.drawn(board.tables)}
     sections = [_section(table, drawn.get(table.key, ())) for table in board.tables]
     main = [section for section in sections if figures.is_main(section.table)] or sections
+    others = [section for section in sections if section not in main]
     data = island(board.tables, {section.table.key: section.notes for section in sections}, drawn)
     data["compare"] = any(file == "compare.html" for file, _ in nav)
+    data["digest"] = board.facts["digest"]
     data["version"] = f"{board.facts['records']} records, {board.facts['newest']}, digest {board.facts['digest']}"
     yield page(
-        "index.html", "board.html.j2", nav, board.facts, sections=sections, main=main,
+        "index.html", "board.html.j2", nav, board.facts, sections=sections, main=main, others=others,
         glance=_glance([section.table for section in main]), data=_html_safe(data),
         cite=citation.of_board(cite.version(board.facts)).bibtex(),
     )  # fmt: skip
@@ -93,7 +124,7 @@ def _html_safe(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _section(table: Table, drawn: Sequence[str]) -> Section:
+def _section(table: Table, drawn: Sequence[tuple[str, str]]) -> Section:
     scores = [row.headline for row in table.all_rows if row.headline.mean is not None]
     most = max([score.high or score.mean for score in scores], default=1.0)
     scale = 1.0 if most > 0.6 else max(0.1, -(-most * 1.02 // 0.1) * 0.1)
@@ -104,16 +135,21 @@ def _notes(table: Table) -> list[str]:
     """What a reader of a table has to know, a text each."""
     of = "items" if table.task["pairs"] else "queries"
     rows = words.plural(len(table.rows), "row")
+    headline = f"{words.measure(table.task['headline'])} on all {'pairs' if table.task['pairs'] else 'queries'}"
     made = [
-        f"Intervals resample seeds and, within them, {of}. Not separable: paired randomization test against the "
-        f"leader, 100,000 permutations, Holm over the {rows}, 5%; a row may be separable though a lower one, which "
-        "varies more from query to query, is not.",
+        f"Intervals of {headline} resample seeds and, within them, {of}; those of other measures and "
+        f"{'pairs' if table.task['pairs'] else 'slices'} resample {of} alone, averaged over seeds. Not separable: "
+        f"paired randomization test of {headline} against the leader, 100,000 permutations, Holm over the {rows}, 5%; "
+        "a row may be separable though a lower one, which varies more from query to query, is not.",
     ]
+    made += [f"No row has {words.measure(name)}: {reason}." for name, reason in missing(table).items()]
     machines = {e.record["environment"]["fingerprint"]: e.record["environment"]
                 for row in table.all_rows for e in row.entries}  # fmt: skip
     if machines:
         named = "; ".join(f"{machine(machines[tag])} ({tag[:4]})" for tag in sorted(machines))
         made.append(f"Times were taken on {named}.")
+    if len({row.hardware for row in table.all_rows}) > 1:
+        made.append(f"hardware: {HARDWARE_HELP[0].lower()}{HARDWARE_HELP[1:]}.")
     if table.runs_missing:
         many = words.plural(len(table.runs_missing), "run file is", "run files are")
         made.append(f"{many} not beside the records or not the one they name: intervals over seeds and rank groups "
@@ -135,9 +171,9 @@ def _glance(made: Sequence[Table]) -> list[Glance]:
     for i, table in enumerate(made):
         for row in (*table.rows, *table.references):
             note = " ".join([*row.variant, *(["zero-shot"] if row.is_zero_shot else [])])
-            found.setdefault((not row.ranked, row.title, note), {}).setdefault(i, row)
-    ordered = sorted(found, key=lambda key: key[0])  # stable: references last, otherwise first seen first
+            found.setdefault((_STANDINGS.index(standing(row)), row.title, note), {}).setdefault(i, row)
+    ordered = sorted(found, key=lambda key: key[0])  # stable: otherwise first seen first
     return [
-        Glance(title, note, not reference, tuple(found[(reference, title, note)].get(i) for i in range(len(made))))
-        for reference, title, note in ordered
+        Glance(key[1], key[2], _STANDINGS[key[0]], tuple(found[key].get(i) for i in range(len(made))))
+        for key in ordered
     ]

@@ -23,11 +23,12 @@ _AXES = (  # (cost, axis); the first that separate a table's methods are drawn
     ("index_bytes_per_item", "bytes per item in the index"),
 )  # fmt: skip
 _MOST_AXES, _MOST_TABLES = 2, 4  # so that drawing all of them anew stays a matter of seconds
-_DRAWING = 1  # changes with the look of the figures: earlier files are drawn anew
+_DRAWING = 2  # changes with the look of the figures: earlier files are drawn anew
 _DPI = 200  # of the PNG: sharp on a page, and small in a repository
 _LEFT_OUT = {"svg": ("Date", "Creator"), "png": ("Software",)}  # what matplotlib would write of the time and itself
 _FONT = 9.5  # points; a figure is 400 points wide
-_COLOURS = {"best": "#0b6b61", "dot": "#b7b0a3", "ink": "#1d1c1a", "soft": "#57534d", "grid": "#e7e2d9",
+_HALO = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # behind a label: a line below it stops there
+_COLOURS = {"best": "#0b6b61", "dot": "#918a7d", "ink": "#1d1c1a", "soft": "#57534d", "grid": "#e7e2d9",
             "axis": "#cfc8bb", "ceiling": "#a8481c"}  # of style.css.j2, on white  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
         axes.text(plot.LEFT - 6, y, text, ha="right", va="center_baseline", color=soft)
     for x, text in made.x_ticks:
         axes.plot((x, x), (base, base + 4), color=_COLOURS["axis"], zorder=1, **thin)
-        axes.text(x, base + 15, text, ha="center", color=soft)
+        axes.text(min(x, plot.WIDTH - 3.2 * len(text)), base + 15, text, ha="center", color=soft)  # not cut at the edge
     axes.text(end, base + 33, f"{made.axis}{', logarithmic' if made.logarithmic else ''} →", ha="right", color=soft)
     axes.text(2, plot.TOP - 16, f"↑ {measure}", color=soft)
     if made.ceiling is not None:
@@ -146,7 +147,7 @@ def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
         axes.text(end, plot.TOP - 16, f"{made.ceiling_text} ↑", ha="right", color=_COLOURS["ceiling"])
     corners = plot.corners(made.marks)
     xs, ys = [mark.x for mark in corners], [mark.y for mark in corners]
-    axes.step([*xs, end], [*ys, ys[-1]], where="post", color=_COLOURS["best"], alpha=0.45, linewidth=1.3, zorder=2)
+    axes.step([*xs, end], [*ys, ys[-1]], where="post", color=_COLOURS["best"], alpha=0.7, linewidth=1.3, zorder=2)
 
 
 def _draw_marks(axes, made: plot.Plot) -> None:
@@ -154,12 +155,12 @@ def _draw_marks(axes, made: plot.Plot) -> None:
     for mark in made.marks:
         colour = _COLOURS["best" if mark.point.best else "dot"]
         if mark.leader:
-            ends = (mark.x, mark.label_x), (mark.y, mark.leader_y)
-            axes.plot(*ends, color=_COLOURS["axis"], linewidth=0.8, zorder=3)
+            from_x, from_y, to_x, to_y = mark.leader
+            axes.plot((from_x, to_x), (from_y, to_y), color=_COLOURS["soft"], linewidth=0.7, dashes=(2, 2), zorder=3)
         if mark.low is not None:
             axes.plot((mark.x, mark.x), (mark.low, mark.high), color=_COLOURS["soft"], linewidth=1.1, zorder=4)
         axes.plot(mark.x, mark.y, "o", markersize=8.5, color=colour, markeredgecolor="white", zorder=5)
-        side = {"start": "left", "end": "right"}[mark.anchor]
+        side = {"start": "left", "middle": "center", "end": "right"}[mark.anchor]
         colour = _COLOURS["best" if mark.point.best else "ink"]
         for i, line in enumerate(mark.lines):
-            axes.text(mark.label_x, mark.label_y + i * plot.LINE, line, ha=side, color=colour, zorder=6)
+            axes.text(mark.label_x, mark.label_y + i * plot.LINE, line, ha=side, color=colour, zorder=6, bbox=_HALO)

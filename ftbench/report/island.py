@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ftbench.report import words
 from ftbench.report.aggregate import CHANCE, Row, Score, Table
-from ftbench.report.columns import COSTS, HARDWARE_HELP, VIEWS, Part, parts
+from ftbench.report.columns import COST_GAP, COSTS, HARDWARE_HELP, VIEWS, Part, parts
 
 _DECIMALS = 4  # of a score at least: one more than is shown, so that sorting separates what looks the same
 
@@ -22,8 +22,8 @@ class Reasons:
         return self.places.setdefault(reason or "not measured", len(self.places))
 
 
-def island(tables: Sequence[Table], notes: Mapping[str, Sequence[str]], figures: Mapping[str, Sequence[str]]) -> dict:
-    """The value. notes: texts below each table, by its key; figures: names of its figures in the site's folder.
+def island(tables: Sequence[Table], notes: Mapping[str, Sequence[str]], figures: Mapping[str, Sequence]) -> dict:
+    """The value. notes: texts below each table, by its key; figures: (name, axis) of its figures in the site's folder.
 
     A row's `scores` has one list for all queries and one for each part of its table, with a cell for each measure:
     [mean, low, high], [mean] without an interval, [mean, low, high, tie low, tie high] where ties move it noticeably
@@ -37,12 +37,31 @@ def island(tables: Sequence[Table], notes: Mapping[str, Sequence[str]], figures:
             for table in tables
         ],
         "measures": {name: {"title": words.measure(name), "help": words.meaning(name)} for name in measures},
-        "costs": [{"name": c.name, "title": c.title, "help": c.help, "views": c.views, "kind": c.kind} for c in COSTS],
+        "costs": [
+            {"name": c.name, "title": c.title, "help": c.help, "views": c.views, "kind": c.kind, "training": c.training}
+            for c in COSTS
+        ],
+        "costGap": COST_GAP,
         "hardwareHelp": HARDWARE_HELP,
         "views": [{"name": name, "title": title} for name, title in VIEWS],
         "machines": _machines(tables),
         "reasons": list(reasons.places),
     }  # fmt: skip
+
+
+def missing(table: Table) -> dict[str, str]:
+    """The measures that no row of a table has on any part of its queries, and why."""
+    found = [entry.record for row in table.all_rows for entry in row.entries]
+    why = {}
+    for name in table.task["measures"]:
+        everywhere = [
+            part for record in found for part in (record, *record["slices"].values(), *record["pairs"].values())
+        ]
+        scores = [part["scores"].get(name) for part in everywhere]
+        if name != table.task["headline"] and not any(score and score["mean"] is not None for score in scores):
+            reasons = dict.fromkeys(score["reason"] for score in scores if score and score["reason"])
+            why[name] = "; ".join(reasons) or "not measured"
+    return why
 
 
 def _machines(tables: Sequence[Table]) -> dict[str, str]:
@@ -68,6 +87,7 @@ def _table(table: Table, reasons: Reasons) -> dict:
         "board": table.board.replace("-", " "),
         "headline": task["headline"],
         "measures": list(task["measures"]),
+        "missing": list(missing(table)),
         "parts": [{"name": part.name, "title": part.title} for part in found],
         "partWord": "pair" if task["pairs"] else "slice",
         "unit": "item" if task["pairs"] else "query",

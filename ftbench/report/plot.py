@@ -18,8 +18,13 @@ _RADIUS = 4.5
 _CHARACTER, LINE = 5.7, 12.5  # mean width and line height of 11-unit sans-serif text
 _LOG_FROM = 25  # costs further apart than this factor are drawn on a logarithmic axis
 _WIDE, _NARROW = 20, 12  # characters in a line of a label
-_CLUSTER = 60  # points closer than this along the axis share the order of their labels
+_FORBIDDEN = 1e6  # the cost of a place where a label would hide a point or another label
+_SWEEPS = 4  # how often each label is placed, all others standing
 _LEAST_SPREAD = 1.2  # an axis on which all methods cost the same says nothing
+
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+Line = tuple[float, float, float, float]  # from x, y to x, y
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point where it is drawn, its whisker, and its label's lines (anchored at label_x, middle at leader_y)."""
+    """A point where it is drawn, its whisker, and its label: lines anchored at label_x, the first one's baseline at
+    label_y, all within box; leader: a line to it from the point or an end of the whisker, None where it is beside."""
 
     point: Point
     x: float
@@ -47,13 +53,13 @@ class Mark:
     label_x: float = 0.0
     label_y: float = 0.0
     anchor: str = "start"
-    leader: bool = False
-    leader_y: float = 0.0
+    leader: Line | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything that is drawn. ticks: (position, text)."""
+    """Everything that is drawn. ticks: (position, text); ceiling: its height, None where it is above all."""
 
     axis: str
     marks: tuple[Mark, ...]
@@ -83,12 +89,15 @@ def plot(axis: str, points: Sequence[Point], ceiling: float | None = None) -> Pl
         return None if value is None else round(HEIGHT - BOTTOM - span * value / upper, 1)
 
     marks = [Mark(p, to_x(p.x), to_y(p.y), to_y(p.low), to_y(p.high)) for p in points]
+    text = "" if ceiling is None else f"ceiling {words.score(ceiling)}"
+    line, right = to_y(ceiling) if near else TOP - 12, WIDTH - RIGHT
+    named = [(right - _CHARACTER * len(text), line - 14, right, line)] if text else []
+    lines = [(LEFT, line - 1, right, line + 1)] if near else []
     return Plot(
-        axis, tuple(_labelled(marks)),
-        tuple((to_x(value), words.number(value)) for value in x_ticks),
+        axis, tuple(_labelled(marks, named, lines)),
+        tuple((to_x(value), f"{value:.4g}" if value < 1000 else words.number(value)) for value in x_ticks),
         tuple((to_y(value), f"{value:.2f}".rstrip("0").rstrip(".") or "0") for value in y_ticks),
-        logarithmic, to_y(ceiling) if near else None,
-        "" if ceiling is None else f"ceiling {words.score(ceiling)}",
+        logarithmic, line if near else None, text,
     )  # fmt: skip
 
 
@@ -128,7 +137,7 @@ def corners(marks: Sequence[Mark]) -> list[Mark]:
     return found
 
 
-def _front_boxes(marks: Sequence[Mark]) -> list[tuple]:
+def _front_boxes(marks: Sequence[Mark]) -> list[Box]:
     """The front's segments as boxes that labels keep clear of."""
     front = corners(marks)
     boxes = []
@@ -140,84 +149,144 @@ def _front_boxes(marks: Sequence[Mark]) -> list[tuple]:
     return boxes
 
 
-@cache
-def _offsets(roomier: int) -> np.ndarray:
-    """(p, 3): side, gap and shift of every place a label is tried at, nearest and roomier side first."""
-    tried = [(side, gap, shift) for side in (roomier, -roomier) for gap in (9, 22, 36) for shift in range(-138, 139, 3)]
-    return np.array(sorted(tried, key=lambda t: t[1] + 1.2 * abs(t[2]) + (0 if t[0] == roomier else 4)), dtype=float)
-
-
-def _meet(boxes: np.ndarray, others: Sequence[tuple]) -> np.ndarray:
-    """(p,) bool: whether each of the boxes (p, 4), left, top, right, bottom, meets one of the others."""
+def _meet(boxes: np.ndarray, others: Sequence[Box]) -> np.ndarray:
+    """(p,) int: how many of the others each of the boxes (p, 4), left, top, right, bottom, meets."""
     other = np.reshape(others, (-1, 4)).T
     left, top, right, bottom = (boxes[:, [i]] for i in range(4))
-    return ((left < other[2]) & (other[0] < right) & (top < other[3]) & (other[1] < bottom)).any(axis=1)
+    return ((left < other[2]) & (other[0] < right) & (top < other[3]) & (other[1] < bottom)).sum(axis=1)
 
 
-def _places(mark: Mark, lines: Sequence[str], taken: Sequence[tuple]):
-    """(label_x, middle of the label, anchor, leader, box) of every place that meets nothing taken, nearest first."""
-    width, height = _CHARACTER * max(map(len, lines)), LINE * len(lines)
-    side, gap, shift = _offsets(-1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1).T
-    x, y = mark.x + side * gap, mark.y + shift
-    left = np.where(side > 0, x, x - width)
-    boxes = np.stack([left - 1, y - height / 2, left + width + 1, y + height / 2], axis=1)
-    inside = (boxes[:, 0] >= LEFT + 2) & (boxes[:, 2] <= WIDTH) & (boxes[:, 1] >= 0)
-    inside &= boxes[:, 3] <= HEIGHT - BOTTOM - 1
-    for i in np.flatnonzero(inside)[~_meet(boxes[inside], taken)]:
-        anchor, leader = "start" if side[i] > 0 else "end", bool(gap[i] > 9 or abs(shift[i]) > 6)
-        yield float(x[i]), float(y[i]), anchor, leader, tuple(map(float, boxes[i]))
+def _cross(leaders: np.ndarray, others: Sequence[Box]) -> np.ndarray:
+    """(p,) int: how many of the others each of the leaders (p, 4), from x, y to x, y, runs through; NaN: no leader."""
+    box = np.reshape(others, (-1, 4))
+    enter, leave = np.zeros((len(leaders), len(box))), np.ones((len(leaders), len(box)))
+    for axis in (0, 1):  # the part of a leader, from 0 to 1, that lies between two sides of a box
+        from_, step = leaders[:, [axis]], leaders[:, [axis + 2]] - leaders[:, [axis]]
+        step = np.where(np.abs(step) < 1e-9, 1e-9, step)
+        one, other = (box[:, axis] - from_) / step, (box[:, axis + 2] - from_) / step
+        enter, leave = np.maximum(enter, np.minimum(one, other)), np.minimum(leave, np.maximum(one, other))
+    return (enter < leave).sum(axis=1)  # a comparison with NaN is false
 
 
-def _leader_box(mark: Mark, x: float, y: float) -> list[tuple]:
-    """A leader as a chain of small boxes, from where it leaves its point."""
-    steps = [i / 8 for i in range(2, 8)]
-    at = [(mark.x + t * (x - mark.x), mark.y + t * (y - mark.y)) for t in steps]
-    return [(px - 0.5, py - 0.5, px + 0.5, py + 0.5) for px, py in at]
+def _chain(leader: Line) -> list[Box]:
+    """A leader as small boxes."""
+    at = np.linspace(leader[:2], leader[2:], 9)
+    low, high = np.minimum(at[:-1], at[1:]) - 0.5, np.maximum(at[:-1], at[1:]) + 0.5
+    return [tuple(map(float, box)) for box in np.hstack([low, high])]
 
 
-def _labelled(marks: Sequence[Mark]) -> list[Mark]:
-    """Marks with labels that meet neither each other nor a point nor the front, best first.
+@dataclass(frozen=True)
+class _Places:
+    """Where a label could stand. boxes, leaders (p, 4), a leader NaN where it needs none; cost (p,): less is better."""
 
-    Labels on one side of a cluster keep the order of their points, so that leaders do not cross. A label without a free
-    place is left to the tooltip.
+    boxes: np.ndarray
+    leaders: np.ndarray
+    anchors: tuple[str, ...]
+    cost: np.ndarray
+    lines: tuple[tuple[str, ...], ...]
+
+
+@cache
+def _beside() -> np.ndarray:
+    """(p, 3): side, gap and shift of places beside a point."""
+    far = [(side, gap, shift) for side in (1, -1) for gap in (16, 28, 44) for shift in range(-138, 139, 6)]
+    return np.array([(side, 9, shift) for side in (1, -1) for shift in (0, -3, 3, -6, 6)] + far, dtype=float)
+
+
+@cache
+def _beyond() -> np.ndarray:
+    """(p, 3): end of the whisker (-1: the upper one), gap and shift of places above and below it."""
+    gaps = (4, 10, 18, 28, 40, 54, 70)
+    return np.array([(end, gap, dx) for end in (-1, 1) for gap in gaps for dx in range(-96, 97, 6)], dtype=float)
+
+
+def _places(mark: Mark) -> _Places:
+    """All places of a label in the plotting area: beside its point, or led to from it or an end of its whisker."""
+    parts = []
+    for lines in dict.fromkeys(tuple(words.lines(mark.point.label, width)) for width in (_WIDE, _NARROW)):
+        width, height = _CHARACTER * max(map(len, lines)) + 2, LINE * len(lines)
+        side, gap, shift = _beside().T
+        near, middle = mark.x + side * gap, mark.y + shift
+        left, top = np.where(side > 0, near - 1, near - width + 1), middle - height / 2
+        no_leader = gap == 9
+        tip = np.stack([np.full_like(near, mark.x), np.full_like(near, mark.y), near - side, middle], axis=1)
+        roomier = -1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1
+        cost = np.where(no_leader, 1.2 * np.abs(shift), 18 + np.hypot(gap, shift)) + np.where(side == roomier, 0, 4)
+        boxes = np.stack([left, top, left + width, top + height], axis=1)
+        leaders = np.where(no_leader[:, None], np.nan, tip)
+        anchors = ["start" if s > 0 else "end" for s in side]
+        parts.append((boxes, leaders, anchors, cost + 3 * (len(lines) - 1), lines))
+
+        end, gap, dx = _beyond().T
+        reach = _RADIUS + 1 if mark.low is None else 0
+        from_y = np.where(end < 0, mark.y if mark.high is None else mark.high, mark.y if mark.low is None else mark.low)
+        from_y = from_y + end * (reach or 1.5)  # apart from the whisker, which says how wide the interval is
+        near = from_y + end * gap
+        left, top = mark.x + dx - width / 2, np.where(end < 0, near - height, near)
+        tip = np.clip(mark.x, left + 6, left + width - 6)  # upright where the label is right above or below
+        leaders = np.stack([np.full_like(tip, mark.x), from_y, tip, near], axis=1)
+        boxes = np.stack([left, top, left + width, top + height], axis=1)
+        cost = 14 + np.hypot(gap, tip - mark.x) + 0.1 * np.abs(dx) + 0.1 * np.abs(from_y - mark.y)
+        parts.append((boxes, leaders, ["middle"] * len(end), cost + 3 * (len(lines) - 1), lines))
+    boxes, leaders, cost = (np.concatenate([part[i] for part in parts]) for i in (0, 1, 3))
+    inside = (boxes[:, 0] >= LEFT + 2) & (boxes[:, 2] <= WIDTH - 1)
+    inside &= (boxes[:, 1] >= TOP - 12) & (boxes[:, 3] <= HEIGHT - BOTTOM - 1)
+    anchors = [anchor for part in parts for anchor in part[2]]
+    lines = [part[4] for part in parts for _ in part[2]]
+    kept = np.flatnonzero(inside).tolist()
+    return _Places(boxes[inside], leaders[inside], tuple(anchors[i] for i in kept), cost[inside],
+                   tuple(lines[i] for i in kept))  # fmt: skip
+
+
+def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceiling: Sequence[Box] = ()) -> list[Mark]:
+    """Marks with labels that meet neither each other nor a point, and whiskers and lines only where all else is worse.
+
+    Those on the front come first, then the best. Each label takes its cheapest place; then each is moved again, now
+    that all others stand. Only one that is not on the front may find no place and is left to the tooltip.
     """
     reach = _RADIUS + 1.5
     points = [(m.x - reach, m.y - reach, m.x + reach, m.y + reach) for m in marks]
-    taken = points + [(m.x - 1, m.high, m.x + 1, m.low) for m in marks if m.low is not None] + _front_boxes(marks)
-    labels: list[tuple] = []
-    leaders: list[tuple] = []
-    done: list[Mark] = []
-    for mark in sorted(marks, key=lambda m: (m.y, m.x, m.point.label)):
-        near = [m for m in done if m.lines and abs(m.x - mark.x) < _CLUSTER]
-        tries = (
-            (_WIDE, labels + leaders, near), (_NARROW, labels + leaders, near),
-            (_WIDE, labels, near), (_NARROW, labels, near),  # a leader may cross another one
-            (_WIDE, labels, ()), (_NARROW, labels, ()),  # and the order may change
+    near = [(x0 - 4, y0 - 2, x1 + 4, y1 + 2) for x0, y0, x1, y1 in points]
+    whiskers = [(m.x - 1, m.high, m.x + 1, m.low) if m.low is not None else (0.0, 0.0, 0.0, 0.0) for m in marks]
+    front, on_front = _front_boxes(marks), corners(marks)
+    order = sorted(range(len(marks)), key=lambda i: (marks[i] not in on_front, not marks[i].point.best, marks[i].y,
+                                                     marks[i].x, marks[i].point.label))  # fmt: skip
+    places, fixed = {}, {}
+    for i in order:
+        made = places[i] = _places(marks[i])
+        others = [k for k in range(len(marks)) if k != i]
+        rest, sticks = [points[k] for k in others], [whiskers[k] for k in others]
+        fixed[i] = (
+            made.cost
+            + _FORBIDDEN * (_meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling))
+            + 400 * _meet(made.boxes, whiskers) + 120 * _meet(made.boxes, front) + 60 * _meet(made.boxes, ceiling)
+            + 40 * _meet(made.boxes, [near[k] for k in others])
+            + 300 * _cross(made.leaders, rest) + 300 * _cross(made.leaders, sticks) + 6 * _cross(made.leaders, front)
         )  # fmt: skip
-        found = (_free_place(mark, width, taken + leaders, avoid, above) for width, avoid, above in tries)
-        place = next(filter(None, found), None)
-        if place:
-            mark, box, line = place
-            labels.append(box)
-            leaders += line
-        done.append(mark)
-    return done
+    chosen: dict[int, int] = {}
+    for _ in range(_SWEEPS):
+        for i in order:
+            made = places[i]
+            labels = [tuple(places[k].boxes[place]) for k, place in chosen.items() if k != i]
+            leaders = [
+                box for k, place in chosen.items() if k != i and not np.isnan(places[k].leaders[place, 0])
+                for box in _chain(tuple(places[k].leaders[place]))
+            ]  # fmt: skip
+            cost = fixed[i] + _FORBIDDEN * _meet(made.boxes, labels) + 400 * _meet(made.boxes, leaders)
+            cost += 1000 * _cross(made.leaders, labels) + 300 * _cross(made.leaders, leaders)
+            chosen.pop(i, None)
+            if len(cost) and cost.min() < _FORBIDDEN:
+                chosen[i] = int(cost.argmin())
+    return [_placed(marks[i], places[i], chosen.get(i)) for i in order]
 
 
-def _free_place(mark: Mark, width: int, taken: list, labels: list, near: Sequence[Mark]):
-    """The mark with its label at the nearest place that meets neither `taken` nor `labels`, and the boxes it takes.
-
-    It is below the labels of `near` on its side; its leader keeps clear of `labels` alone.
-    """
-    lines = tuple(words.lines(mark.point.label, width))
-    for x, y, anchor, leader, box in _places(mark, lines, [*taken, *labels]):
-        if any(m.anchor == anchor and m.leader_y > y for m in near):
-            continue
-        line = _leader_box(mark, x, y) if leader else []
-        if line and labels and _meet(np.array(line), labels).any():
-            continue
-        first = round(y - LINE * len(lines) / 2 + 9.6, 1)  # baseline of the first line
-        placed = replace(mark, lines=lines, label_x=round(x, 1), label_y=first, anchor=anchor, leader=leader,
-                         leader_y=round(y, 1))  # fmt: skip
-        return placed, box, line
-    return None
+def _placed(mark: Mark, places: _Places, place: int | None) -> Mark:
+    """The mark with its label there."""
+    if place is None:
+        return mark
+    left, top, right, bottom = (round(float(side), 1) for side in places.boxes[place])
+    anchor, leader = places.anchors[place], places.leaders[place]
+    x = {"start": left + 1, "middle": (left + right) / 2, "end": right - 1}[anchor]
+    line = None if np.isnan(leader[0]) else tuple(round(float(value), 1) for value in leader)
+    return replace(mark, lines=places.lines[place], label_x=round(x, 1), label_y=round(top + 9.6, 1), anchor=anchor,
+                   leader=line, box=(left, top, right, bottom))  # fmt: skip

@@ -52,6 +52,16 @@ def _significant(value: float) -> str:
     return f"{value:.2g}"
 
 
+def amount(value: float | None) -> str:
+    """Three significant digits, trailing zeros kept, so that a column is written alike: 0.0190, 6.00, 384, 52.1k."""
+    if value is None or value == 0 or abs(value) >= 999.5:
+        return number(value and (round(value) if abs(value) < 1e4 else value))
+    decimals, limit = 0, 99.95
+    while abs(value) < limit and decimals < 12:
+        decimals, limit = decimals + 1, limit / 10
+    return f"{value:.{decimals}f}"
+
+
 def size(value: float | None) -> str:
     """Bytes: 512 B, 1.50 KB, 2.10 GB."""
     if value is None:
