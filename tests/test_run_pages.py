@@ -144,10 +144,24 @@ def test_a_run_page_says_what_its_record_says(site, results):
     for name, score in told["scores"].items():
         shown = words.score(score["mean"])
         assert words.measure(name) in page and shown in page
-        for ends in (("low", "high"), ("tie_low", "tie_high")):
-            assert words.interval(*(score[end] for end in ends)) in page
+        assert words.interval(score["low"], score["high"]) in page
         assert score["reason"] is None or score["reason"] in page
     assert 'class="line"' in html
+
+
+def test_the_tie_band_stands_where_it_is_not_the_mean(tmp_path):
+    def table(ties):
+        folder = tmp_path / str(ties)
+        path = synthetic.add(folder, method="bm25", ties=ties, **SIZE)
+        site = render(folder, folder / "site").parent
+        return record.read(path)["scores"], words_of(read(site / "runs" / f"{path.stem}.html"))
+
+    scores, page = table(ties=True)
+    bands = {name: words.interval(score["tie_low"], score["tie_high"]) for name, score in scores.items()}
+    assert "tie band" in page and bands["recall@10"] in page and bands["recall@10"][:5] != bands["recall@10"][6:]
+    scores, page = table(ties=False)
+    assert "No other order of equal scores would change a mean" in page and "tie band" not in page
+    assert words.interval(*[scores["recall@10"]["mean"]] * 2) not in page
 
 
 def test_pairs_and_slices_have_all_measures(site, results):
@@ -221,6 +235,14 @@ def test_badges_show_only_while_record_and_run_file_are_what_was_rescored(tmp_pa
     assert badges(folder, "bm25") == ["re-scored"]
 
 
+def test_what_was_not_rescored_says_so_and_costs_are_not_claimed(site):
+    told, untold = (words_of(read(page_of(site, stem))) for stem in ("bm25", "oracle"))
+    assert "Not re-scored" not in told and "Not re-scored: as record and run file are now" in untold
+    for page in (told, untold):
+        assert "The scores follow from the run file" in page and "Costs were measured during the run" in page
+    assert "re-scored" not in words_of(read(page_of(site, "mean_pooling_all_views"))).lower()  # failed: no scores
+
+
 def test_a_note_that_is_no_note_gives_no_badge(tmp_path):
     folder = tmp_path / "results"
     path = synthetic.add(folder, method="bm25", **SIZE)
@@ -270,6 +292,7 @@ def test_recall_is_drawn_where_it_was_measured():
     assert ys[0] - ys[1] == pytest.approx((ys[0] - ys[2]) / 3) and found.dots[1].low > ys[1] > found.dots[1].high
     xs = [dot.x for dot in found.dots]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)  # a logarithmic axis
+    assert xs[0] - 14 > 34 + 18 and xs[-1] + 14 < curves.WIDTH  # texts half as wide; the axis's own end at 34
     assert curves.recall({"recall@1": score(0.25), "hit@1": score(0.25)}) is None
 
 

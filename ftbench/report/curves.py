@@ -58,7 +58,7 @@ def recall(scores: Mapping[str, Mapping]) -> Chart | None:
     if len(known) < 2:
         return None
     first, last = math.log10(known[0][0]), math.log10(known[-1][0])
-    left, span = _LEFT + 14, WIDTH - _LEFT - _RIGHT - 28  # room for the texts at both ends
+    left, span = _LEFT + 32, WIDTH - _LEFT - _RIGHT - 46  # room for the texts at both ends, apart from the axis's own
 
     def to_x(k: int) -> float:
         return round(left + span * (math.log10(k) - first) / (last - first), 1)

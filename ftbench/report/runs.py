@@ -147,6 +147,14 @@ class Run:
         return [_measured(name, score) for name, score in self.record["scores"].items()]
 
     @property
+    def ties(self) -> str:
+        """What the order of equal scores could change, in words; "" where no measure tells."""
+        if any(band for _, _, _, _, band, _, _ in self.measures):
+            return "The tie band is what other orders of equal scores would give, where it is not the mean."
+        known = any(score["tie_low"] is not None for score in self.record["scores"].values())
+        return "No other order of equal scores would change a mean in the digits shown." if known else ""
+
+    @property
     def parts(self) -> list[tuple[str, str, list[str]]]:
         """(title, queries, a text per measure) of each pair or slice; the headline with its interval."""
         r, headline = self.record, self.record["task"]["headline"]
@@ -292,7 +300,8 @@ def _measured(name: str, score: Mapping) -> tuple:
         return shown, meaning, words.GAP, "", "", score["reason"] or "not measured", ""
     ends = [("m", mean), ("l", low), ("h", high)]
     style = ";".join(f"--{end}:{100 * value:.1f}" for end, value in ends if value is not None)
-    return shown, meaning, words.score(mean), words.interval(low, high), words.interval(worst, best), "", style
+    band = "" if words.score(worst) == words.score(best) else words.interval(worst, best)
+    return shown, meaning, words.score(mean), words.interval(low, high), band, "", style
 
 
 def _cell(score: Mapping | None, with_interval: bool) -> str:
