@@ -16,6 +16,7 @@ from ftbench.runfile import Run
 
 _SEED = 20250103  # of the bootstrap and the random signs; any constant would do
 SWINGS = 10  # queries listed for each side
+DIGITS = 12  # of means over seeds: what is equal but for the order of adding up is equal, and prints alike
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Swing:
-    """A query (cross_view: an item) on which the sides differ much: its headline on each."""
+    """A query on which the sides differ much: its headline on each. cross_view: an item, and the mean of the headline
+    over the pairs in which it asks, 0 to 1; what it adds to the macro-mean over pairs weighs pairs otherwise."""
 
     unit: str
     a: float
@@ -77,6 +79,31 @@ class Comparison:
     @property
     def headline(self) -> Line:
         return next(line for line in self.measures if line.name == self.a.first["task"]["headline"])
+
+    @property
+    def apart(self) -> Mapping[str, tuple]:
+        """What else than the method and its settings differs: {what: (of a, of b)}, such as board, track or encoder.
+
+        Only what both have: a method that does not train belongs to every board and uses no encoder.
+        """
+        a, b = self.a.first, self.b.first
+        found = {name: (a[name], b[name]) for name in ("numerics", "precision")}
+        if a["method"]["trained"] and b["method"]["trained"]:
+            found["track"] = a["track"], b["track"]
+            found["encoder"] = tuple(r["encoder"]["name"] for r in (a, b))
+            found["encoder weights"] = tuple(r["encoder"]["weights_sha256"][:12] for r in (a, b))
+            if found["encoder"][0] != found["encoder"][1]:
+                del found["encoder weights"]
+            if "zero-shot" not in found["track"]:
+                found["board"] = a["board"], b["board"]
+                settings = sorted({*a["trainer"], *b["trainer"]})
+                found |= {f"trainer.{name}": tuple(r["trainer"].get(name) for r in (a, b)) for name in settings}
+        return {what: pair for what, pair in found.items() if pair[0] != pair[1]}
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides are the same records: then nothing can differ."""
+        return [r["id"] for r in self.a.records] == [r["id"] for r in self.b.records]
 
 
 def side(path: Path, all_seeds: bool = False) -> Side:
@@ -100,7 +127,8 @@ def problems(a: Mapping, b: Mapping) -> list[str]:
     found = [f"{r['method']['name']}-{r['id'][:12]} failed: {r['error']}" for r in (a, b) if r["status"] != "ok"]
     for what, name in (("task", "name"), ("data", "name")):
         if a[what][name] != b[what][name]:
-            found.append(f"they have other {what}: {a[what][name]} and {b[what][name]}")
+            title = {"task": "tasks", "data": "data sets"}[what]
+            found.append(f"their {title} are not the same: {a[what][name]} and {b[what][name]}")
     if found:
         return found
     if a["data"]["fingerprint"] != b["data"]["fingerprint"]:
@@ -128,7 +156,7 @@ def compare(a: Side, b: Side) -> Comparison:
         _line(headline, name, sides, pairs, frozenset(members)) for name, members in sides[0].runs[0].slices.items()
     ]
     parts += [_line(headline, pair, sides, (pair,), None) for pair in pairs if pair]
-    units, values = _values(headline, sides, pairs, None)
+    units, values = _own(headline, sides, pairs)
     swings = [Swing(unit, *pair) for unit, pair in zip(units, np.round(values, 12).T.tolist(), strict=True)]
     ahead = sorted((s for s in swings if s.a > s.b), key=lambda s: (s.b - s.a, s.unit))[:SWINGS]
     behind = sorted((s for s in swings if s.a < s.b), key=lambda s: (s.a - s.b, s.unit))[:SWINGS]
@@ -160,6 +188,18 @@ def _values(
     return names or [], np.stack(made)
 
 
+def _own(measure: str, sides: Sequence[Side], pairs: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Units (u), sorted, and a measure of each (2, u): mean over the pairs in which it asks, and over seeds."""
+    found: dict[str, list[np.ndarray]] = {}
+    for pair in pairs:
+        ids, values = _values(measure, sides, (pair,), None)
+        for unit, own in zip(ids, values.T, strict=True):
+            found.setdefault(unit, []).append(own)
+    units = sorted(found)
+    means = [np.mean(found[unit], axis=0) for unit in units]
+    return units, np.array(means).reshape(-1, 2).T
+
+
 def _line(measure: str, name: str, sides: Sequence[Side], pairs: Sequence[str], keep: frozenset | None) -> Line:
     reasons = [score["reason"] for one in sides for score in [one.first["scores"][measure]] if score["mean"] is None]
     if reasons:
@@ -168,4 +208,5 @@ def _line(measure: str, name: str, sides: Sequence[Side], pairs: Sequence[str], 
     if not values.shape[1]:
         return Line(name, reason="no query has a relevant item")
     found = stats.compare(values[0], values[1], np.random.default_rng(_SEED))
-    return Line(name, values.shape[1], float(values[0].mean()), float(values[1].mean()), found)
+    a, b = (round(float(own.mean()), DIGITS) for own in values)
+    return Line(name, values.shape[1], a, b, found)

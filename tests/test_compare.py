@@ -131,7 +131,7 @@ def test_a_run_against_itself_differs_in_nothing(results):
 
 @pytest.mark.parametrize(
     ("other", "said"),
-    [({"task": "cross_view"}, "other task: query2item and cross_view"), ({"data": "magento-luma"}, "other data")],
+    [({"task": "cross_view"}, "tasks are not the same: query2item and cross_view"), ({"data": "magento-luma"}, "data sets are not the same")],
 )
 def test_runs_of_other_tasks_or_data_are_refused(results, other, said):
     (a,), (b,) = both(results, "mean_pooling"), both(results, "mean_pooling", **other)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 
 from ftbench import record as records
 from ftbench import release
+from ftbench.compare import DIGITS
 from ftbench.errors import DataError
 from ftbench.items import Progress
 from ftbench.provenance import short_title
@@ -321,7 +322,7 @@ def _mean(parts: Iterable[Mapping | None]) -> Score:
 
     def over(name: str) -> float | None:
         found = [part[name] for part in parts]
-        return None if None in found else float(np.mean(found))
+        return None if None in found else round(fmean(found), DIGITS)
 
     return Score(over("mean"), tie_low=over("tie_low"), tie_high=over("tie_high"))
 

@@ -30,7 +30,13 @@ def head(found: Comparison) -> str:
     lines = [f"{task['title']} on {data['name']} ({data['version']}, {data['fingerprint'][:12]})"]
     for letter, one in (("A", found.a), ("B", found.b)):
         seeds = f"seed{'s' * (len(one.seeds) > 1)} {', '.join(map(str, one.seeds))}"
-        lines.append(f"{letter}  {title_of(one)}: {one.name}, {one.first['track']}, {seeds}")
+        own = [str(pair[letter == "B"]) for what, pair in found.apart.items() if what in ("board", "encoder")]
+        lines.append(f"{letter}  {title_of(one)}: {', '.join([one.name, one.first['track'], *own, seeds])}")
+    if found.apart:
+        told = [f"{what} ({pair[0]} and {pair[1]})" for what, pair in found.apart.items()]
+        lines.append(f"warning: they differ in more than the method: {', '.join(told)}.")
+    if found.same:
+        lines.append("notice: A and B are the same record, so that nothing differs. Name two.")
     return "\n".join(lines)
 
 
@@ -54,6 +60,11 @@ def tables(found: Comparison, results: Path) -> list[Shown]:
 def notes(found: Comparison) -> list[str]:
     """What a reader of the tables has to know, a line each."""
     missing = [f"{line.name}: {line.reason}." for line in (*found.measures, *found.parts) if line.found is None]
+    if found.a.first["task"]["pairs"]:
+        missing.append(
+            "Swings are an item's mean over the pairs in which it asks. Wins and losses are by what it adds to the mean "
+            "over pairs, in which each pair counts alike however many items ask in it."
+        )
     return [*missing, "p: paired randomization test, 100,000 draws, not adjusted for how many runs are compared."]
 
 
