@@ -34,6 +34,8 @@ COST_FIELDS = (
     "peak_memory_bytes", "index_bytes_per_item", "flops",
 )  # fmt: skip
 
+_NAME = re.compile(r".+-[0-9a-f]{12}(\.repro-[0-9a-f]{12})?\.json")  # of a record's file
+
 # --- identity
 
 
@@ -133,9 +135,10 @@ def read(path: Path) -> dict:
     except OSError as problem:
         raise DataError(f"record {path} cannot be read: {problem.strerror}.") from None
     except ValueError as problem:
-        raise DataError(
-            f"record {path} is not JSON: {problem}. Remove the file; the same run, made again, writes it anew."
-        ) from None
+        hint = "Expected METHOD-ID.json, as a results folder has it."
+        if _NAME.fullmatch(Path(path).name):
+            hint = "Remove the file; the same run, made again, writes it anew."
+        raise DataError(f"record {path} is not JSON: {problem}. {hint}") from None
     found = problems(record)
     if found:
         raise several(f"record {path}", found, DataError)
@@ -212,8 +215,14 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
     """The record that a person names: by its path, its file's name with or without ending, or digits of its id (4 at
     least).
 
-    Raises FtbenchError where there is none, with the nearest names, or where there are several.
+    Raises FtbenchError where there is none, with the nearest names or those of the method that is named, where there
+    are several, and for a run file.
     """
+    if given.endswith(".parquet"):
+        beside = Path(given).with_suffix(".json").name
+        known = _NAME.fullmatch(beside) is not None and not beside.startswith("judgements-")
+        raise FtbenchError(f"{given}: that is {'a run file' if known else 'no record'}. "
+                           f"Name the record: {beside if known else 'METHOD-ID.json'}")  # fmt: skip
     if Path(given).is_file():
         return Path(given), read(Path(given))
     name = Path(given).name.removesuffix(".json").removesuffix(".html")
@@ -221,16 +230,24 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
     stems = {path.stem: path for path in sorted(Path(results).glob("*/*/*.json"))}
     found = [stem for stem in stems if stem == name or (digits and _begins(stem, digits))]
     if len(found) > 1:
-        raise FtbenchError(f"{given!r} names {len(found)} records: {', '.join(found[:6])}. Type more digits of the id.")
+        raise FtbenchError(f"{given!r} names {len(found)} records: {_some(found)}. Type more digits of the id.")
     if found:
         path, record = stems[found[0]], read(stems[found[0]])
         if digits is None or record["id"].startswith(digits):
             return path, record
+    of_method = [stem for stem in stems if stem.rpartition("-")[0] == name]
+    if of_method:
+        many = "1 record" if len(of_method) == 1 else f"{len(of_method)} records"
+        raise FtbenchError(f"{name!r} is a method with {many} in {results}: {_some(of_method)}. Type one of them.")
     near = difflib.get_close_matches(name, stems, n=3, cutoff=0.5)
     said = "Did you mean " + " or ".join(near) + "? " if near else ""
     example = next(iter(stems), "bm25-0123456789ab")
     raise FtbenchError(f"unknown record {given!r} in {results}. {said}Expected a path, a file's name such as "
                        f"{example}, or the first digits of an id; another folder: --results DIR")  # fmt: skip
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _begins(stem: str, digits: str) -> bool:

@@ -128,6 +128,32 @@ def test_unknown_records_name_the_nearest_and_what_to_type(results):
         cite(stem, "--board", "--results", results)
 
 
+@pytest.mark.parametrize("text", ["root:x:0:0", "{}", "[1]"])
+def test_a_file_that_is_no_record_is_never_advised_to_be_removed(tmp_path, text):
+    path = tmp_path / "passwd"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FtbenchError) as raised:
+        cite(path)
+    assert "emove" not in str(raised.value) and str(path) in str(raised.value)
+
+
+def test_a_run_file_is_told_from_its_record(results):
+    path = next(results.rglob("bm25-*.parquet"))
+    with pytest.raises(FtbenchError, match=f"that is a run file. Name the record: {path.stem}.json"):
+        cite(path, "--results", results)
+    with pytest.raises(FtbenchError, match="that is no record. Name the record: METHOD-ID.json"):
+        cite("judgements-query2item-0123456789ab.parquet", "--results", results)
+
+
+def test_the_name_of_a_method_lists_its_records(results):
+    stems = [path.stem for path in results.rglob("mean_pooling-*.json")]
+    with pytest.raises(FtbenchError, match="'mean_pooling' is a method with 2 records") as raised:
+        cite("mean_pooling", "--results", results)
+    assert all(stem in str(raised.value) for stem in stems)
+    with pytest.raises(FtbenchError, match="'bm25' is a method with 1 record in"):
+        cite("bm25", "--results", results)
+
+
 def test_a_prefix_of_several_ids_asks_for_more_digits(results, tmp_path):
     folder = tmp_path / "studio" / "query2item"
     folder.mkdir(parents=True)

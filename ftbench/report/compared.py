@@ -59,11 +59,15 @@ def tables(found: Comparison, results: Path) -> list[Shown]:
 
 def notes(found: Comparison) -> list[str]:
     """What a reader of the tables has to know, a line each."""
-    missing = [f"{line.name}: {line.reason}." for line in (*found.measures, *found.parts) if line.found is None]
+    missing = [
+        f"{line.reason}." if line.name in line.reason else f"{line.name}: {line.reason}."
+        for line in (*found.measures, *found.parts)
+        if line.found is None
+    ]
     if found.a.first["task"]["pairs"]:
         missing.append(
-            "Swings are an item's mean over the pairs in which it asks. Wins and losses are by what it adds to the mean "
-            "over pairs, in which each pair counts alike however many items ask in it."
+            "Swings are an item's mean over the pairs in which it asks. Wins and losses are by what it adds to the "
+            "mean over pairs, in which each pair counts alike however many items ask in it."
         )
     return [*missing, "p: paired randomization test, 100,000 draws, not adjusted for how many runs are compared."]
 
