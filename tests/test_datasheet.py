@@ -5,6 +5,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from ftbench.datasheet.page import _bins, _shown, page
 from ftbench.errors import DataError
 from ftbench.inventory import shown_items
 from ftbench.items import Interaction, Item, Judgement, Queries, Query, SourceInfo, View, silent
+from ftbench.sources.studio import parse_name
 from ftbench.store import prepare
 
+ROOT = Path(__file__).parent.parent
 HOSTILE = '</script><script>alert("x")</script>{{ 7 * 7 }}'
 
 
@@ -355,3 +358,9 @@ def test_the_file_for_the_board_is_valid_and_holds_no_word_of_data_that_stays_at
         assert ('"lamp"' in blocks) == ("mug" in blocks) == ('"v1"' in blocks) == shown and "zanzibar" not in blocks
         assert all(block["bars"] is None or len(block["bars"]) == len(block["rows"]) for block in sheet["blocks"])
         assert datasheet.write_json(shop, tmp_path).read_bytes() == path.read_bytes()
+
+
+def test_committed_datasheets_disclose_what_the_source_says():
+    for name in ("studio", "studio-confirm"):
+        told = json.loads((ROOT / "results" / name / "datasheet.json").read_text(encoding="utf-8"))
+        assert told["disclosures"] == list(parse_name(name).info.disclosures)

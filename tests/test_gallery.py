@@ -176,6 +176,27 @@ def test_a_finds_it_and_b_does_not(board, opened):
     assert any(a[q] and not b[q] for q in everything)
     choose(tab, "slice", "auxiliary image")
     assert len(asks(tab)) == 3
+    said = r"Of all 30 test queries, A answers (\d+) among its first 5 that B does not, and B (\d+) that A does not"
+    (both,) = re.findall(said, tab.locator("#count").inner_text())
+    made = gallery.rankings(gallery._table_of(board.tables, "studio"))
+    counts, order = gallery._both([ranking for _, ranking in made]), [row.slug for row, _ in made]
+    i, j = order.index(rows["oracle"]), order.index(rows["bm25"])
+    assert both == (str(counts[i][j]), str(counts[j][i]))
+    assert "counts hit@10: the first 10" in tab.locator("main").inner_text()
+
+
+def test_on_paper_stands_what_is_chosen_and_open(opened):
+    tab = opened("#slice=primary", viewport={"width": 718, "height": 1000})
+    tab.emulate_media(media="print")
+    assert len(asks(tab)) == 3 and tab.locator("#controls form").is_hidden() and tab.locator("#count").is_visible()
+    first = tab.locator(".ask:visible").first
+    left, right = first.locator(".panel:visible").all()  # the others are closed
+    assert left.bounding_box()["y"] == right.bounding_box()["y"]  # no phone's layout
+    heights = tab.locator(".ask:visible").evaluate_all(
+        "nodes => nodes.map(node => node.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 400  # at least two a sheet
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 718
 
 
 def test_the_two_stand_open_beside_each_other_and_the_address_says_so(board, opened):

@@ -314,6 +314,21 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends():
 # --- in a browser
 
 
+def test_parts_fit_a_phone_as_cards_and_paper_as_a_table(browser, site):
+    tab = browser.new_page(viewport={"width": 390, "height": 900})
+    tab.goto(page_of(site, "oracle").as_uri())
+    table = tab.locator("table.cards")
+    inside = "[...document.querySelectorAll('.scroll')].every(node => node.scrollWidth <= node.clientWidth)"
+    assert tab.evaluate(inside) and table.locator("thead").is_hidden()
+    first = table.locator("tbody td").first
+    assert first.evaluate("node => getComputedStyle(node, '::before').content") == '"queries"'
+    tab.set_viewport_size({"width": 718, "height": 1000})
+    tab.emulate_media(media="print")
+    assert table.locator("thead").is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 718
+    tab.close()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_open_quietly_at_any_width_and_copy(browser, site, width):
     tab = browser.new_page(viewport={"width": width, "height": 900})

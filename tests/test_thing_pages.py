@@ -113,6 +113,25 @@ def test_a_datasheet_has_a_page_while_it_is_of_the_data(tmp_path):
     assert not (site / "data" / "studio.html").exists() and "data/studio.html" not in read(site / "data.html").links
 
 
+def test_a_table_of_many_columns_and_few_rows_is_turned_to_fit_a_phone(browser, tmp_path):
+    folder = tmp_path / "results"
+    synthetic.add(folder, method="bm25", **SIZE)
+    head = ["split", "items", "groups", "images", "texts", "queries", "judgements", "interactions"]
+    rows = [[name, *(f"{n}1,234" for n in range(1, 8))] for name in ("train", "valid", "test")]
+    block = {"title": "splits", "head": head, "rows": rows, "bars": None}
+    few = {"title": "few", "head": ["", "a", "b"], "rows": [["x", "1", "2"], ["y", "3", "4"]], "bars": None}
+    (folder / "studio" / data.FILE).write_text(json.dumps(SHEET | {"blocks": [block, few]}))
+    tab = browser.new_page(viewport={"width": 390, "height": 900})
+    tab.goto((render(folder, tmp_path / "site").parent / "data" / "studio.html").as_uri())
+    first, second = (table.locator("tr").all_inner_texts() for table in tab.locator("table").all())
+    assert first[0].split() == ["split", "train", "valid", "test"] and len(first) == 8
+    assert first[1].split() == ["items", *["11,234"] * 3] and first[7].split() == ["interactions", *["71,234"] * 3]
+    assert second[1].split() == ["x", "1", "2"]
+    inside = "[...document.querySelectorAll('.scroll')].every(node => node.scrollWidth <= node.clientWidth)"
+    assert tab.evaluate(inside)
+    tab.close()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [("{", "is not JSON"), ("[" * 100_000, "is not JSON"), (json.dumps(SHEET | {"blocks": [{}]}), "blocks.0"),

@@ -189,7 +189,8 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
     files = {name: about["file"] for name, about in shown(board).items()}
     for table, made in found:
         gallery = _gallery(files[table.data["name"]], table, made)
-        yield page(gallery.file, "gallery.html.j2", nav, board.facts, gallery=gallery, files=files, top=TOP)
+        yield page(gallery.file, "gallery.html.j2", nav, board.facts, gallery=gallery, files=files, top=TOP,
+                   compared="hit@10" in table.task["measures"])  # fmt: skip
 
 
 def query_texts(board: Board, table: Table) -> Mapping[str, str]:

@@ -92,7 +92,8 @@ class Studio:
                 "change stayed).",
                 "Judgements follow from latent attributes: 3 = all of the query's attributes, 1 = all but one for "
                 "queries of three or more, 0 = fewer.",
-                "Query families (primary, aux_image, aux_text) are equally frequent by design.",
+                "A query's family (primary, aux_image, aux_text) is drawn with equal chance, but a query whose text is "
+                "taken or belongs to another split is drawn again: families of fewer texts end up with fewer queries.",
             ),
         )
 
