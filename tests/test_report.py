@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,7 +11,7 @@ import synthetic
 
 from ftbench import record
 from ftbench.errors import DataError
-from ftbench.report import figures, plot, render, site, words
+from ftbench.report import render, words
 from ftbench.report.aggregate import load, tables
 from ftbench.report.columns import COSTS
 
@@ -166,10 +165,10 @@ def test_seeds_are_one_row_and_its_score_their_mean(results):
     (row,) = [row for row in table.rows if row.method == "factorized_transport"]
     assert [entry.record["seed"] for entry in row.entries] == [0, 1, 2]
     by_hand = np.mean([entry.record["scores"]["ndcg@10"]["mean"] for entry in row.entries])
-    assert row.headline.mean == by_hand
+    assert row.headline.mean == pytest.approx(by_hand, abs=1e-11)
     assert row.headline.low < by_hand < row.headline.high
     sliced = np.mean([entry.record["slices"]["primary"]["scores"]["ndcg@10"]["mean"] for entry in row.entries])
-    assert row.slices["primary"].mean == sliced
+    assert row.slices["primary"].mean == pytest.approx(sliced, abs=1e-11)
     assert row.cost["train_seconds"] == sorted(e.record["cost"]["train_seconds"] for e in row.entries)[1]
 
 
@@ -306,80 +305,3 @@ def test_no_records_and_no_folder(folder):
     (folder.parent / "file").write_text("")
     with pytest.raises(DataError, match="--site DIR"):
         render(folder, folder.parent / "file" / "site")
-
-
-# --- figures and words
-
-
-def test_labels_of_a_figure_meet_no_point_and_no_label():
-    rng = np.random.default_rng(0)
-    for count in (1, 2, 5, 9, 14):
-        points = [plot.Point(f"some method {i}", 10 + 50 * x, 0.1 + 0.8 * y, 0.1 + 0.78 * y, 0.1 + 0.82 * y, i < 2)
-                  for i, (x, y) in enumerate(rng.random((count, 2)))]  # fmt: skip
-        made = plot.plot("a", points, ceiling=0.97)
-        boxes = []
-        for mark in made.marks:
-            assert plot.LEFT <= mark.x <= plot.WIDTH and 0 <= mark.y <= plot.HEIGHT - plot.BOTTOM
-            if not mark.lines:
-                continue
-            width = 5.7 * max(map(len, mark.lines))
-            left = mark.label_x if mark.anchor == "start" else mark.label_x - width
-            box = (left, mark.leader_y - 6.2 * len(mark.lines), left + width, mark.leader_y + 6.2 * len(mark.lines))
-            boxes.append(box)
-            inside = [m for m in made.marks if box[0] < m.x < box[2] and box[1] < m.y < box[3]]
-            assert not inside
-        assert len(boxes) >= (count if count < 10 else count - 2)  # in a crowd a label may be left to the tooltip
-        for i, a in enumerate(boxes):
-            for b in boxes[i + 1 :]:
-                assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
-
-
-def test_the_pareto_front_is_what_nothing_beats():
-    points = [plot.Point(str(i), x, y, None, None, False)
-              for i, (x, y) in enumerate([(1, 0.2), (2, 0.1), (3, 0.5), (3, 0.4), (4, 0.5), (5, 0.9)])]  # fmt: skip
-    made = plot.plot("a", points)
-    assert [mark.point.label for mark in plot.corners(made.marks)] == ["0", "2", "5"]
-    assert not made.logarithmic
-    assert plot.plot("a", [*points, plot.Point("far", 500, 0.3, None, None, False)]).logarithmic
-
-
-def test_figures_for_papers_are_the_same_bytes_and_kept_while_their_data_are(results, page, tmp_path):
-    made = sorted(path.name for path in (page.parent / "figures").iterdir())
-    assert len(made) == 16 and all(name.endswith((".svg", ".png")) for name in made)
-    assert made[0] == "cross_view-magento-luma-equal-compute-forward-equivalents.png"
-    svg = page.parent / "figures" / made[1]
-    text = svg.read_text()
-    assert "<dc:date>" not in text and "http-equiv" not in text
-    board = site.gather(results, lambda *_: None)
-    (figure, *_) = figures.of_table(board.tables[2])
-    assert (
-        figures.draw(figure, "svg") == figures.draw(figure, "svg")
-        and figure.key in figures.draw(figure, "svg").decode()
-    )
-    kept = tmp_path / "figures" / f"{figure.stem}.png"
-    kept.parent.mkdir()
-    kept.write_bytes(b"drawn elsewhere " + figure.key.encode())
-    pages = {made.path: made.content for made in figures.pages(replace(board, site=tmp_path), ())}
-    assert pages[f"figures/{kept.name}"] == kept.read_bytes()  # not drawn again
-    kept.write_bytes(b"of other data")
-    pages = {made.path: made.content for made in figures.pages(replace(board, site=tmp_path), ())}
-    assert pages[f"figures/{kept.name}"].startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(None, "—"), (0, "0"), (0.1349, "0.13"), (38.44, "38.4"), (160, "160"), (1240, "1,240"), (52_100, "52.1k"),
-     (1.2e6, "1.20M"), (7e5, "700k"), (3.5e9, "3.50G"), (9.999, "10.0"), (999.6, "1000"),
-     (0.00955, "0.0095")],
-)  # fmt: skip
-def test_numbers_as_shown(value, shown):
-    assert words.number(value) == shown
-
-
-def test_words():
-    assert (words.score(0.43951), words.score(None)) == ("0.440", "—")
-    assert (words.size(512), words.size(2.04e9), words.size(None)) == ("512 B", "2.04 GB", "—")
-    assert (words.measure("ndcg@10"), words.measure("recall@100")) == ("nDCG@10", "recall@100")
-    assert (words.p_value(1e-5), words.p_value(0.0412)) == ("< 0.001", "0.041")
-    assert words.spaced("needs_aux_image") == "needs auxiliary image"
-    assert words.listed(["a", "b", "c"]) == "a, b and c"

@@ -1,0 +1,124 @@
+"""Figures for papers and the words of pages: labels with their points, the same bytes, numbers as shown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import synthetic
+
+from ftbench.report import figures, plot, render, site, words
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return synthetic.board(tmp_path_factory.mktemp("board") / "results", n_queries=40, n_items=110)
+
+
+@pytest.fixture(scope="module")
+def page(results, tmp_path_factory):
+    return render(results, tmp_path_factory.mktemp("site") / "site")
+
+
+def test_labels_of_a_figure_meet_no_point_and_no_label():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 9, 14):
+        points = [plot.Point(f"some method {i}", 10 + 50 * x, 0.1 + 0.8 * y, 0.1 + 0.78 * y, 0.1 + 0.82 * y, i < 2)
+                  for i, (x, y) in enumerate(rng.random((count, 2)))]  # fmt: skip
+        made = plot.plot("a", points, ceiling=0.97)
+        boxes = []
+        for mark in made.marks:
+            assert plot.LEFT <= mark.x <= plot.WIDTH and 0 <= mark.y <= plot.HEIGHT - plot.BOTTOM
+            if not mark.lines:
+                continue
+            left, top, right, bottom = box = mark.box
+            boxes.append(box)
+            assert right - left >= 5.7 * max(map(len, mark.lines)) and bottom - top >= 12 * len(mark.lines)
+            assert not [m for m in made.marks if left < m.x < right and top < m.y < bottom]
+            assert not [m for m in made.marks if left < m.x < right and top < m.low and m.high < bottom]  # its whisker
+            if mark.leader is None:
+                assert min(abs(left - mark.x), abs(right - mark.x)) < 10 and top < mark.y < bottom
+            else:
+                assert mark.leader[0] == mark.x and mark.high - 2 <= mark.leader[1] <= mark.low + 2
+                assert left <= mark.leader[2] <= right or min(abs(mark.leader[2] - x) for x in (left, right)) <= 2
+        assert len(boxes) == count
+        for i, a in enumerate(boxes):
+            for b in boxes[i + 1 :]:
+                assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+def test_leaders_of_a_crowd_cross_no_whisker_and_the_front_is_named():
+    """Five methods as close together as on a small catalogue: cost, score, interval."""
+    known = [(1.08, 0.43, 0.36, 0.5), (1.18, 0.44, 0.38, 0.51), (1.52, 0.4, 0.34, 0.475), (1.79, 0.48, 0.41, 0.555),
+             (1.94, 0.44, 0.37, 0.515), (0.07, 0.06, 0.04, 0.08)]  # fmt: skip
+    points = [plot.Point(f"a method of name {'abcdef'[i]}", *about, i < 2) for i, about in enumerate(known)]
+    made = plot.plot("a", points)
+    assert all(mark.lines for mark in made.marks)
+    for mark in made.marks:
+        if mark.leader is None:
+            continue
+        x, y, to_x, to_y = mark.leader
+        for other in made.marks:
+            if other is not mark and min(x, to_x) < other.x < max(x, to_x):
+                height = y + (to_y - y) * (other.x - x) / (to_x - x)
+                assert not other.high < height < other.low, (mark.point.label, other.point.label)
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    points = [plot.Point(str(i), x, y, None, None, False)
+              for i, (x, y) in enumerate([(1, 0.2), (2, 0.1), (3, 0.5), (3, 0.4), (4, 0.5), (5, 0.9)])]  # fmt: skip
+    made = plot.plot("a", points)
+    assert [mark.point.label for mark in plot.corners(made.marks)] == ["0", "2", "5"]
+    assert not made.logarithmic
+    assert plot.plot("a", [*points, plot.Point("far", 500, 0.3, None, None, False)]).logarithmic
+
+
+def test_figures_for_papers_are_the_same_bytes_and_kept_while_their_data_are(results, page, tmp_path):
+    made = sorted(path.name for path in (page.parent / "figures").iterdir())
+    assert len(made) == 16 and all(name.endswith((".svg", ".png")) for name in made)
+    assert made[0] == "cross_view-magento-luma-equal-compute-forward-equivalents.png"
+    svg = page.parent / "figures" / made[1]
+    text = svg.read_text()
+    assert "<dc:date>" not in text and "http-equiv" not in text
+    board = site.gather(results, lambda *_: None)
+    (figure, *_) = figures.of_table(board.tables[2])
+    assert (
+        figures.draw(figure, "svg") == figures.draw(figure, "svg")
+        and figure.key in figures.draw(figure, "svg").decode()
+    )
+    kept = tmp_path / "figures" / f"{figure.stem}.png"
+    kept.parent.mkdir()
+    kept.write_bytes(b"drawn elsewhere " + figure.key.encode())
+    pages = {made.path: made.content for made in figures.pages(replace(board, site=tmp_path), ())}
+    assert pages[f"figures/{kept.name}"] == kept.read_bytes()  # not drawn again
+    kept.write_bytes(b"of other data")
+    pages = {made.path: made.content for made in figures.pages(replace(board, site=tmp_path), ())}
+    assert pages[f"figures/{kept.name}"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "—"), (0, "0"), (0.1349, "0.13"), (38.44, "38.4"), (160, "160"), (1240, "1,240"), (52_100, "52.1k"),
+     (1.2e6, "1.20M"), (7e5, "700k"), (3.5e9, "3.50G"), (9.999, "10.0"), (999.6, "1000"),
+     (0.00955, "0.0095")],
+)  # fmt: skip
+def test_numbers_as_shown(value, shown):
+    assert words.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "—"), (0, "0"), (6.0, "6.00"), (0.019, "0.0190"), (0.0213, "0.0213"), (15.046, "15.0"), (71.2, "71.2"),
+     (99.96, "100"), (9.996, "10.0"), (0.9996, "1.00"), (384.0, "384"), (999.6, "1,000"), (1234.5, "1,234"),
+     (349900.0, "350k")],
+)  # fmt: skip
+def test_costs_have_three_significant_digits(value, shown):
+    assert words.amount(value) == shown
+
+
+def test_words():
+    assert (words.score(0.43951), words.score(None)) == ("0.440", "—")
+    assert (words.size(512), words.size(2.04e9), words.size(None)) == ("512 B", "2.04 GB", "—")
+    assert (words.measure("ndcg@10"), words.measure("recall@100")) == ("nDCG@10", "recall@100")
+    assert (words.p_value(1e-5), words.p_value(0.0412)) == ("< 0.001", "0.041")
+    assert words.spaced("needs_aux_image") == "needs auxiliary image"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
