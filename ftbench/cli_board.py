@@ -213,8 +213,16 @@ def submit(
 
     with console.progress_bars() as progress:
         packed = submission.submit(folder, method, results, progress("Checking run files"))
-    left = f" ({packed.left} of earlier code left out)" if packed.left else ""
-    print(f"{packed.folder}: {packed.records} records{left}. Commit this folder alone, and open a pull request.")
+    kinds = ((packed.left, "of earlier code"), (packed.there, "on the board already"))
+    parts = [f"{count} {what}" for count, what in kinds if count]
+    left = f" (left out: {', '.join(parts)})" if parts else ""
+    many = "1 record" if packed.records == 1 else f"{packed.records} records"
+    print(f"{packed.folder}: {many}{left}. Commit this folder alone, and open a pull request.")
+    if packed.unnamed:
+        print(
+            f"Note: {packed.unnamed} lies outside of the checkout, so that no commit could be named for its code: the "
+            "submission has the only copy. To name one, put the file into baselines/, commit, and run again."
+        )
 
 
 def validate(

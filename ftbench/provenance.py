@@ -128,12 +128,19 @@ def git_state(folder: Path | None = None) -> dict:
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
+def committed(folder: Path) -> frozenset[str] | None:
+    """The files below a folder that the last commit of its checkout has, as paths from it; None outside of a checkout,
+    and where git cannot tell."""
+    listed = _git(Path(folder), "ls-tree", "-r", "-z", "--name-only", "HEAD", ".")
+    return None if listed is None else frozenset(filter(None, listed.split("\0")))
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
 def _cpu() -> str | None:

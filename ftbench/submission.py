@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from ftbench import inspection, runfile, validation
+from ftbench import inspection, provenance, runfile, validation
 from ftbench import record as records
-from ftbench.errors import DataError, FtbenchError, several
+from ftbench.errors import DataError, several
 from ftbench.items import Progress, silent
 from ftbench.method import load_method
 from ftbench.validation import FORMAT, MANIFEST, METHOD_NAME, README, Board, Finding
@@ -24,18 +24,22 @@ from ftbench.validation import FORMAT, MANIFEST, METHOD_NAME, README, Board, Fin
 
 @dataclass(frozen=True)
 class Packed:
-    """folder: what was written; records: how many; left: records of earlier code of the method, not in it."""
+    """folder: what was written; records: how many; left: records of earlier code of the method, not in it; there: those
+    that are committed already, not in it; unnamed: the method's file, where no commit names it."""
 
     folder: Path
     records: int
     left: int
+    there: int = 0
+    unnamed: Path | None = None
 
 
 def submit(folder: Path, method: str, results: Path, progress: Progress = silent) -> Packed:
     """Pack all finished runs of a method's present code into a new folder, and check it as `validate` will.
 
-    method: a name, or a path to its file. Raises FtbenchError, all reasons together, where runs are missing, failed,
-    made from uncommitted code, or do not pass their own checks; nothing is then written.
+    method: a name, or a path to its file. Runs that the checkout has committed are left out: they are on the board.
+    Raises DataError or FtbenchError, all reasons together, where runs are missing, failed, made from uncommitted code,
+    or do not pass their own checks; nothing is then written.
     """
     if folder.exists():
         raise DataError(f"{folder} is there already. Name a new folder, or remove it.")
@@ -52,14 +56,25 @@ def submit(folder: Path, method: str, results: Path, progress: Progress = silent
             f"{results} has no runs of {name} as {path.name} is now ({len(mine)} of earlier code). "
             f"Type: ftbench run --method {method} --task query2item --seed 0 --seed 1 --seed 2"
         )
+    known = provenance.committed(results) or ()
+    new = [(p, r) for p, r in present if p.relative_to(results).as_posix() not in known]
+    if not new:
+        raise DataError(
+            f"all runs of {name} in {results} are committed, and so on the board already ({present[0][0].name}, "
+            f"{len(present)} in all): there is nothing to submit. Submit runs that are new."
+        )
+    there, present = len(present) - len(new), new
     problems = [
         f"{p.name}: {text}" for p, r in present for text in validation.provenance_problems(r, {name: digest}, name)
     ]
     problems += validation.seed_problems([r for _, r in present])
     if problems:
         raise several(f"the runs of {name} cannot be submitted", problems)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as problem:
+        raise _cannot_write(folder, problem) from None
     try:
         _write(draft, path, present, folder.name if folder.is_absolute() else folder.as_posix())
         verdict = validation.validate(draft, results, Board(results), progress=progress)
@@ -68,10 +83,16 @@ def submit(folder: Path, method: str, results: Path, progress: Progress = silent
         os.chmod(draft, 0o755)  # mkdtemp makes it private
         os.replace(draft, folder)
     except OSError as problem:
-        raise FtbenchError(f"cannot write {folder}: {problem.strerror}. Name another folder.") from None
+        raise _cannot_write(folder, problem) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Packed(folder, len(present), len(mine) - len(present))
+    inside = path.resolve().is_relative_to(Path(provenance.__file__).resolve().parent.parent)
+    earlier = len(mine) - there - len(present)
+    return Packed(folder, len(present), earlier, there, None if inside else path)
+
+
+def _cannot_write(folder: Path, problem: OSError) -> DataError:
+    return DataError(f"cannot write {folder}: {problem.strerror}. Name a new folder where you may write.")
 
 
 def _told(finding: Finding) -> str:

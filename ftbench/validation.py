@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from ftbench import inspection, runfile
+from ftbench import inspection, provenance, runfile
 from ftbench import record as records
 from ftbench.errors import DataError
 from ftbench.items import Progress, silent
@@ -40,11 +40,13 @@ class Finding:
 
 @dataclass
 class Verdict:
-    """What came of a submission. problems keep it out, warnings are for whoever decides."""
+    """What came of a submission. problems keep it out, warnings are for whoever decides. own: how many of its records
+    lie in the results folder, too, not committed."""
 
     folder: Path
     method: str = ""
     records: int = 0
+    own: int = 0
     problems: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
@@ -62,12 +64,15 @@ class Verdict:
         """The outcome for a program: passed, method, records, problems and warnings with check, file and text."""
         told = {name: [{k: plain(v, 1000) for k, v in vars(f).items()} for f in getattr(self, name)]
                 for name in ("problems", "warnings")}  # fmt: skip
-        about = {"passed": self.passed, "method": plain(self.method), "records": self.records}
+        about = {"passed": self.passed, "method": plain(self.method), "records": self.records, "own": self.own}
         return json.dumps(about | told | {"limits": vars(LIMITS)}, indent=1) + "\n"
 
     def as_text(self) -> str:
         """The outcome for a person; no line begins with a stranger's text."""
-        lines = [f"{plain(self.folder)}: {self.records} records of {plain(self.method) or 'no method'}"]
+        many = "1 record" if self.records == 1 else f"{self.records} records"
+        lines = [f"{plain(self.folder)}: {many} of {plain(self.method) or 'no method'}"]
+        if self.own:
+            lines.append(f"  {self.own} of them in the results folder, not committed: your own runs, not the board's")
         for name in ("problems", "warnings"):
             for found in getattr(self, name):
                 where = f"{plain(found.file)}: " if found.file else ""
@@ -79,14 +84,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Board:
-    """The committed records that a submission is compared with."""
+    """The committed records that a submission is compared with. own: records beside them that are not committed, the
+    submitter's own runs: they are compared with nothing, as CI does not have them."""
 
     results: Path
     found: Sequence[tuple[Path, dict]] = ()
+    own: Sequence[tuple[Path, dict]] = ()
 
     @classmethod
     def of(cls, results: Path) -> "Board":
-        return cls(results, tuple(records.read_all(results)))
+        """The records of a folder that its checkout has committed; all of them where it lies in no checkout."""
+        everything, known = records.read_all(results), provenance.committed(results)
+        parts = ([], [])
+        for path, record in everything:
+            parts[known is not None and path.relative_to(results).as_posix() not in known].append((path, record))
+        return cls(results, *map(tuple, parts))
 
     @cached_property
     def ids(self) -> dict[str, Path]:
@@ -134,6 +146,10 @@ def validate(
     sizes, problems = walk(folder, limits)
     for name, text in problems:
         verdict.add("files", name, text)
+    if MANIFEST not in sizes:
+        text = f"this is not a submission: no {MANIFEST}. Name the folder that `ftbench submit` wrote, or pack it again"
+        verdict.add("files", "", text)
+        return verdict
     names = _known_names(verdict, sizes)
     manifest = _manifest(verdict, folder, sizes, limits)
     code = _code(verdict, folder, sizes, limits)
@@ -143,6 +159,10 @@ def validate(
         if record is not None:
             found[name] = record
     verdict.records, verdict.method = len(found), str(manifest.get("method", ""))
+    verdict.own = len({record["id"] for record in found.values()} & {record["id"] for _, record in board.own})
+    if board.own and not board.found:
+        text = f"{results} has no committed records to compare with: validate in the board's checkout"
+        verdict.warn("board", "", text)
     if not found:
         verdict.add("files", "", "it holds no record that can be read")
     for name, record in found.items():
@@ -154,7 +174,8 @@ def validate(
     for done, (name, record) in enumerate(found.items(), start=1):
         _run_file(verdict, folder, results, board, name, record, limits)
         progress(done, len(found))
-    verdict.add("judgements", MANIFEST, *_judgement_problems(manifest, found, folder, results))
+    if manifest:
+        verdict.add("judgements", MANIFEST, *_judgement_problems(manifest, found, folder, results))
     return verdict
 
 
@@ -249,10 +270,15 @@ def provenance_problems(record: Mapping, code: Mapping[str, str], method: str) -
     found, own = [], record["method"]
     if record["status"] != "ok":
         found.append("a failed run; only finished runs are submitted. Make it again: ftbench run … --force")
-    if record["git"]["commit"] is None or record["git"]["dirty"] is not False:
+    if record["git"]["commit"] is None:
+        found.append(
+            "no commit could be named: ftbench did not run from a git checkout. Clone the repository, commit your "
+            "method there, and run again with --force"
+        )
+    elif record["git"]["dirty"] is not False:
         found.append("made from code that is not committed: commit everything, then run again with --force")
-    if own["name"] != method:
-        found.append(f"a record of {own['name']}, but the submission is of {plain(method) or 'no method'}")
+    if method and own["name"] != method:
+        found.append(f"a record of {own['name']}, but the submission is of {plain(method)}")
     elif code and code.get(own["name"]) != own["sha256"]:
         found.append(f"made with other code than baselines/{own['name']}.py: run again with that file")
     if not own["ranked"]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,10 @@ def edited(path, **fields):
     [
         (lambda add: add(seed=0), "seeds 0; a trained row has at least 3"),
         (lambda add: [edited(add(seed=s), git={"commit": "0" * 40, "dirty": True}) for s in range(3)], "not committed"),
-        (lambda add: [edited(add(seed=s), git={"commit": None, "dirty": None}) for s in range(3)], "not committed"),
+        (
+            lambda add: [edited(add(seed=s), git={"commit": None, "dirty": None}) for s in range(3)],
+            "no commit could be named",
+        ),
         (lambda add: [_fail(add(seed=s)) for s in range(3)], "a failed run"),
         (lambda add: [_dent(add(seed=s)) for s in range(3)], "the record says 0.5"),
         (lambda add: None, "has no runs of my_method"),
@@ -94,6 +98,105 @@ def _dent(path):
     found = record.read(path)
     found["scores"]["ap@100"]["mean"] = 0.5
     edited(path, scores=found["scores"])
+
+
+@pytest.fixture
+def checkout(trained):
+    """The results folder of `trained` in a checkout that has committed the board; and git in it."""
+    results, add, code = trained
+
+    def git(*words):
+        name = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
+        return subprocess.run(["git", "-C", str(results.parent), *name, *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    git("add", "results")
+    git("commit", "-qm", "the board")
+    return results, add, code, git
+
+
+def test_own_runs_that_are_not_committed_are_no_duplicates(checkout, tmp_path):
+    """The way of CONTRIBUTING.md: run, submit, validate, all in one checkout; then another's, who has no such runs."""
+    results, add, code, git = checkout
+    for seed in range(3):
+        add(seed=seed)
+    sent = tmp_path / "sent"
+    submission.submit(sent, code, results)
+    verdict = validation.validate(sent, results)
+    assert verdict.passed and verdict.own == 3 and "3 of them in the results folder, not committed" in verdict.as_text()
+    (tmp_path / "my_method.py").write_text(CODE, encoding="utf-8")  # code that changed since gives no other's name
+    git("add", "results")
+    git("commit", "-qm", "accepted")
+    verdict = validation.validate(sent, results)
+    assert {f.check for f in verdict.problems} == {"duplicate"} and len(verdict.problems) == 3 and verdict.own == 0
+
+
+def test_runs_that_are_committed_are_not_packed_again(checkout, tmp_path):
+    results, add, code, git = checkout
+    for seed in range(3):
+        add(seed=seed)
+    git("add", "results")
+    git("commit", "-qm", "accepted")
+    with pytest.raises(FtbenchError, match="on the board already .*, 3 in all.: there is nothing to submit"):
+        submission.submit(tmp_path / "sent", code, results)
+    for seed in range(3, 6):
+        add(seed=seed)
+    packed = submission.submit(tmp_path / "sent", code, results)
+    assert (packed.records, packed.there, packed.left) == (3, 3, 0) and packed.unnamed == Path(code)
+    assert validation.validate(tmp_path / "sent", results).passed
+
+
+def test_a_checkout_without_a_board_is_warned_of(checkout, tmp_path):
+    results, add, code, git = checkout
+    git("rm", "-rq", "--cached", "results")
+    git("commit", "-qm", "no board", "--allow-empty")
+    for seed in range(3):
+        add(seed=seed)
+    submission.submit(tmp_path / "sent", code, results)
+    verdict = validation.validate(tmp_path / "sent", results)
+    assert verdict.passed and [f.check for f in verdict.warnings] == ["board"]
+
+
+@pytest.mark.parametrize("parent", ["file", "file/deeper"])
+def test_a_folder_that_cannot_be_made_is_said_plainly(trained, tmp_path, parent):
+    results, add, code = trained
+    for seed in range(3):
+        add(seed=seed)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(FtbenchError, match="cannot write .*sent: .*Name a new folder where you may write"):
+        submission.submit(tmp_path / parent / "sent", code, results)
+
+
+def test_code_outside_of_the_checkout_is_told_to_have_no_commit(trained, tmp_path):
+    from typer.testing import CliRunner
+
+    from ftbench.cli import app
+
+    results, add, code = trained
+    for seed in range(3):
+        add(seed=seed)
+    words = ["submit", str(tmp_path / "sent"), "--method", code, "--results", str(results)]
+    assert f"Note: {code} lies outside of the checkout, so that no commit could be named" in CliRunner().invoke(
+        app, words
+    ).output.replace("\n", " ")
+
+
+# --- the list
+
+
+def test_what_is_no_submission_is_said_and_nothing_else(folder, world):
+    (folder / "submission.json").unlink()
+    for place in (folder, world / "board"):
+        verdict = validate(place, world)
+        assert [f.text for f in verdict.problems if f.text.startswith("this is not a submission: no submission.json")]
+        assert len(verdict.problems) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 9, "method": "x", "files": {}, "judgements": {}}'])
+def test_a_broken_list_is_the_only_problem(folder, world, text):
+    (folder / "submission.json").write_text(text, encoding="utf-8")
+    verdict = validate(folder, world)
+    assert [f.file for f in verdict.problems] == ["submission.json"], verdict.as_text()
 
 
 # --- records

@@ -67,7 +67,7 @@ def _deep(folder):
             "README.md: not the file that submission.json lists",
         ),
         (lambda folder: (folder / "README.md").unlink(), "README.md: listed, not in the folder"),
-        (lambda folder: (folder / "submission.json").unlink(), "submission.json: cannot be read"),
+        (lambda folder: (folder / "submission.json").unlink(), "this is not a submission: no submission.json"),
         (lambda folder: (folder / "submission.json").write_text("[]"), "expected an object with format"),
         (lambda folder: shutil.rmtree(folder / "results"), "no record that can be read"),
         (written("README.md", b"\xff\xfe"), "utf-8"),
