@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftbench import __version__, release, rescore
 from ftbench import record as records
-from ftbench.errors import DataError, FtbenchError, several
+from ftbench.errors import DataError, FtbenchError, counted, several
 from ftbench.release import digest
 
 TITLE = "ftbench: a reproducible benchmark of retrieval over products with several images and several texts"
@@ -96,7 +96,7 @@ def version(records: Sequence[Mapping], release: str | None = None) -> Version:
 
 def of_board(board: Version) -> Citation:
     """A board as a whole."""
-    note = f"{board.records} records, newest of {board.newest}, ftbench {__version__}"
+    note = f"{counted(board.records, 'record')}, newest of {board.newest}, ftbench {__version__}"
     named = f"{board.release}, digest {board.digest}" if board.release else f"digest {board.digest}"
     return Citation(f"ftbench_board_{_key(board.release or board.digest)}", "misc", (AUTHORS,),
                     f"The ftbench leaderboard{f', board {board.release}' if board.release else ''}", board.newest[:4],

@@ -100,6 +100,8 @@ def run(
             "", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth, split=split
         ),
     )  # fmt: skip
+    for note in _one_seed(requests, seed):
+        print(note, file=sys.stderr)
     wrong = {}
     for request in requests:  # all of them before the first is run
         try:
@@ -124,6 +126,16 @@ def run(
     _closing_table(outcomes)
     if failures:
         raise FtbenchError(f"{len(failures)} of {len(requests)} runs failed:\n" + "\n".join(failures))
+
+
+def _one_seed(requests: list, seeds: list[int]) -> list[str]:
+    """Which of the methods get one run though several seeds were named, a line each."""
+    made: dict[tuple, set[int]] = {}
+    for request in requests:
+        made.setdefault((request.method, request.track), set()).add(request.seed)
+    several = len(set(seeds)) > 1
+    alone = [f"{method}{f' ({track})' if track else ''}" for (method, track), own in made.items() if len(own) == 1]
+    return [f"{name}: a seed changes nothing of it, so that one run suffices." for name in alone if several]
 
 
 def _key_value(text: str) -> tuple[str, str]:

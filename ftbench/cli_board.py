@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ftbench.errors import FtbenchError, several
+from ftbench.errors import FtbenchError, counted, several
 
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
 Site = Annotated[Path, typer.Option("--site", help="Folder that the pages are written to.")]
@@ -42,7 +42,7 @@ def report(
         (aggregate.LEFT_OUT, "left out of the board"), (aggregate.UNCHECKED, "shown without an interval, not checked")
     ):  # fmt: skip
         if count := sum(what in text for text in told):
-            _warn(f"{count} record{' is' if count == 1 else 's are'} {end}: see above.")
+            _warn(f"{counted(count, 'record')} {'is' if count == 1 else 'are'} {end}: see above.")
     print(path)
 
 
@@ -61,7 +61,7 @@ def compare(
 
     Example:
 
-    ftbench compare f5e7a7 e47673 --all-seeds
+    ftbench compare RECORD RECORD --all-seeds
     """
     from ftbench import compare as comparing
     from ftbench import console
@@ -86,7 +86,7 @@ def export(
         ),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", "-f", help="csv, json, latex, markdown; of a RECORD: trec.")
+        str | None, typer.Option("--format", "-f", help="csv, json, latex, markdown; of a RECORD: trec, qrels.")
     ] = None,
     task: Annotated[list[str], typer.Option("--task", "-t", help="Tasks. Default: all. Repeatable.")] = [],
     data: Annotated[list[str], typer.Option("--data", "-d", help="Data sets. Default: all. Repeatable.")] = [],
@@ -99,20 +99,24 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File. Default: standard output.")] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Print the board's tables for a paper or a program, or a record's run file as a TREC run.
+    """Print the board's tables for a paper or a program, or a record's run file or judgements for trec_eval.
 
     ftbench export --format latex --task query2item --data studio --intervals
     """
+    from ftbench import export as exporting
     from ftbench import record as records
     from ftbench import runfile
 
+    if out is not None and out.is_dir():
+        raise FtbenchError(f"--out {out} is a folder. Name a file in it, such as {out / 'board.csv'}")
     if record is not None:
-        if format_ not in (None, "trec"):
-            raise FtbenchError(f"--format {format_}: a record is exported as trec; leave RECORD out for the board.")
-        text = "".join(f"{line}\n" for line in runfile.export_trec(records.run_of(*records.named(results, record))))
+        path, found = records.named(results, record)
+        text = exporting.of_record(path, found, format_ or "trec")
+        if format_ == "qrels":
+            least = found["task"]["relevant_from"]
+            print(f"Relevant from a gain of {least:g}: trec_eval -l {least:g}", file=sys.stderr)
     else:
         from ftbench import console
-        from ftbench import export as exporting
 
         choice = exporting.Choice(tuple(task), tuple(data), tuple(board), tuple(measure), intervals, version)
         with console.progress_bars() as progress:
@@ -170,7 +174,7 @@ def rescore(
         start = "the record" if len(done) == 1 else f"{failed} of {len(done)} records"
         does = "does not follow from its run file" if failed == 1 else "do not follow from their run files"
         raise FtbenchError("\n".join([f"{start} {does}:", *wrong]))
-    many = "1 record" if len(done) == 1 else f"{len(done):,} records"
+    many = counted(len(done), "record")
     print(f"{many} re-scored: every score follows from the run file, to the last digit. Costs are not scores.")
 
 
@@ -216,7 +220,7 @@ def submit(
     kinds = ((packed.left, "of earlier code"), (packed.there, "on the board already"))
     parts = [f"{count} {what}" for count, what in kinds if count]
     left = f" (left out: {', '.join(parts)})" if parts else ""
-    many = "1 record" if packed.records == 1 else f"{packed.records} records"
+    many = counted(packed.records, "record")
     print(f"{packed.folder}: {many}{left}. Commit this folder alone, and open a pull request.")
     if packed.unnamed:
         print(

@@ -29,6 +29,11 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> Ftbe
     return FtbenchError(" ".join(lines))
 
 
+def counted(count: int, what: str) -> str:
+    """1 record, 1,234 records."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def several(
     what: str, problems: list[str], error: type[FtbenchError] = FtbenchError, hint: str = "", most: int = 1000
 ) -> FtbenchError:
@@ -40,5 +45,6 @@ def several(
     if len(problems) == 1:
         text = f"{what}: {problems[0]}"
     else:
-        text = "\n".join([f"{what}: {len(problems):,} problems", *(f"  - {p}" for p in problems[:most]), *left])
+        listed = [f"  - {problem}" for problem in problems[:most]]
+        text = "\n".join([f"{what}: {counted(len(problems), 'problem')}", *listed, *left])
     return error(f"{text}\n{hint}" if hint else text)

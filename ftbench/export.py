@@ -6,12 +6,14 @@ CSV and JSON keep full precision and every range; LaTeX and Markdown round as th
 import csv
 import io
 import json
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ftbench import scores
+from ftbench import record as records
+from ftbench import runfile, scores
 from ftbench.errors import DataError, FtbenchError, unknown
 from ftbench.items import Progress, silent
 from ftbench.report import words
@@ -45,7 +47,7 @@ def export(
     be checked. Raises FtbenchError for unknown formats, names and measures, and where run files are missing that
     intervals need, or give other means than the records."""
     if format_ not in FORMATS:
-        raise unknown("format", format_, FORMATS, "trec is for one record: ftbench export RECORD --format trec")
+        raise unknown("format", format_, FORMATS, "trec and qrels are for one: ftbench export RECORD --format trec")
     chosen = _tables(results, choice, progress)
     for text in dict.fromkeys(text for table in chosen for text in table.runs_missing):
         warn(text)
@@ -186,12 +188,26 @@ def _caption(table: Table) -> str:
     return f"{about}; {words.plural(table.n_queries, 'query', 'queries')}"
 
 
+def _legend(table: Table, names: Sequence[str]) -> str:
+    """What bold and underlined mean, for the caption: a table in a paper has no other place for it."""
+    headline = table.task["headline"]
+    said = "Bold: best of its column."
+    if headline in names and any(row.group == "best" for row in table.rows):
+        said += (f" Underlined: not separable from the best by {words.measure(headline)} (paired randomization test, "
+                 "Holm-adjusted, 5%).")  # fmt: skip
+    return said
+
+
+_MARKDOWN_LEGEND = "Bold: best of its column. Rank group best: not separable from the best by the headline measure."
+
+
 def _markdown(found: Sequence[Table], choice: Choice) -> str:
     parts = []
     for table in found:
         names = _measures(table, choice)
         best = _best(table, names)
-        lines = [f"**{_mark(_caption(table))}**", "", "| method | seeds | " + " | ".join(names) + " | rank group |",
+        lines = [f"**{_mark(_caption(table))}**", "", _MARKDOWN_LEGEND, "",
+                 "| method | seeds | " + " | ".join(names) + " | rank group |",
                  "|---|--:|" + "--:|" * len(names) + "---|"]  # fmt: skip
         for row in (*table.rows, *table.references):
             cells = [_markdown_score(row, _score(table, row, name), best.get(name), choice) for name in names]
@@ -240,17 +256,16 @@ def tex(text: str) -> str:
 
 
 def _latex(found: Sequence[Table], choice: Choice) -> str:
-    head = ["% Needs \\usepackage{booktabs}. Bold: best of its column. Underlined: not separable from the best by the",
-            "% headline measure (paired randomization test, Holm-adjusted, 5%)."]  # fmt: skip
-    return "\n".join([*head, *(_latex_table(table, choice) for table in found)]) + "\n"
+    return "\n".join(["% Needs \\usepackage{booktabs}.", *(_latex_table(table, choice) for table in found)]) + "\n"
 
 
 def _latex_table(table: Table, choice: Choice) -> str:
     names = _measures(table, choice)
     best = _best(table, names)
+    caption = tex(f"{_caption(table)}. {_legend(table, names)}")
     label = "".join(c if c.isalnum() and c.isascii() else "-" for c in table.key)
     lines = [
-        r"\begin{table}[t]", r"  \centering", rf"  \caption{{{tex(_caption(table))}.}}", rf"  \label{{tab:{label}}}",
+        r"\begin{table}[t]", r"  \centering", rf"  \caption{{{caption}}}", rf"  \label{{tab:{label}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(names)}}}", r"    \toprule",
         f"    Method & {' & '.join(tex(words.measure(name)) for name in names)} \\\\", r"    \midrule",
     ]  # fmt: skip
@@ -275,6 +290,25 @@ def _latex_row(table: Table, row: Row, names: Sequence[str], best: dict, choice:
             shown += rf" {{\scriptsize {words.interval(score.low, score.high).replace('–', '--')}}}"
         cells.append(shown)
     return "    " + " & ".join(cells) + r" \\"
+
+
+# --- one record, for trec_eval
+
+RECORD_FORMATS = ("trec", "qrels")
+
+
+def of_record(path: Path, record: Mapping, format_: str) -> str:
+    """The run file of a record as a TREC run, tagged with the method's name, or the judgements it is measured with as
+    qrels. Raises FtbenchError for other formats, and for gains that are not whole: qrels have none."""
+    if format_ not in RECORD_FORMATS:
+        told = ", ".join(RECORD_FORMATS)
+        raise FtbenchError(f"--format {format_}: a record is exported as {told}; leave RECORD out for the board.")
+    if format_ == "trec":
+        tag = re.sub(r"[^A-Za-z0-9_-]", "_", record["method"]["name"])
+        lines = runfile.export_trec(records.run_of(path, record), tag)
+    else:
+        lines = runfile.export_qrels(runfile.read_judgements(records.judgements_path(path, record)))
+    return "".join(f"{line}\n" for line in lines)
 
 
 FORMATS = {"csv": _csv, "json": _json, "latex": _latex, "markdown": _markdown}

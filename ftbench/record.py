@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
-from ftbench.errors import DataError, FtbenchError, RunError, several
+from ftbench.errors import DataError, FtbenchError, RunError, counted, several
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
 from ftbench.runfile import Run, read_judgements, read_run, write_atomic, write_judgements, write_run
 from ftbench.scores import measure
@@ -237,7 +237,7 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
             return path, record
     of_method = [stem for stem in stems if stem.rpartition("-")[0] == name]
     if of_method:
-        many = "1 record" if len(of_method) == 1 else f"{len(of_method)} records"
+        many = counted(len(of_method), "record")
         raise FtbenchError(f"{name!r} is a method with {many} in {results}: {_some(of_method)}. Type one of them.")
     near = difflib.get_close_matches(name, stems, n=3, cutoff=0.5)
     said = "Did you mean " + " or ".join(near) + "? " if near else ""

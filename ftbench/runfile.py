@@ -120,6 +120,20 @@ def export_trec(run: Run, tag: str = "ftbench") -> Iterator[str]:
                 yield f"{prefix}{query} Q0 {ranking.item_ids[ranking.item[e]]} {ranking.rank[e]} {score} {tag}"
 
 
+def export_qrels(judgements: Judgements) -> Iterator[str]:
+    """Judgements as TREC lines "query 0 item gain", in order; pairs as in `export_trec`. Raises DataError for gains
+    that are not whole numbers, and for ids with a space."""
+    for pair, gains in judgements.items():
+        prefix = f"{pair}:" if pair else ""
+        for query, items in gains.items():
+            for item, gain in items.items():
+                if gain != int(gain):
+                    raise DataError(f"the gain of {item} for {query} is {gain:g}: qrels hold whole numbers alone.")
+                if any(character.isspace() for character in query + item):
+                    raise DataError(f"{query!r} or {item!r} cannot stand in a TREC line: no spaces in ids.")
+                yield f"{prefix}{query} 0 {item} {int(gain)}"
+
+
 @dataclass(frozen=True)
 class _Judged:
     """Positive judgements of some queries, of each by gain descending, then item id, of items in the gallery.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ftbench import inspection, provenance, runfile
 from ftbench import record as records
-from ftbench.errors import DataError
+from ftbench.errors import DataError, counted
 from ftbench.items import Progress, silent
 from ftbench.untrusted import LIMITS, Limits, bounded, parse_json, plain, read_bytes, walk
 
@@ -69,16 +69,14 @@ class Verdict:
 
     def as_text(self) -> str:
         """The outcome for a person; no line begins with a stranger's text."""
-        many = "1 record" if self.records == 1 else f"{self.records} records"
-        lines = [f"{plain(self.folder)}: {many} of {plain(self.method) or 'no method'}"]
+        lines = [f"{plain(self.folder)}: {counted(self.records, 'record')} of {plain(self.method) or 'no method'}"]
         if self.own:
             lines.append(f"  {self.own} of them in the results folder, not committed: your own runs, not the board's")
         for name in ("problems", "warnings"):
             for found in getattr(self, name):
                 where = f"{plain(found.file)}: " if found.file else ""
                 lines.append(f"  {name[:-1]} ({found.check}): {where}{plain(found.text, 1000)}")
-        counted = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}"
-        lines.append("passed" if self.passed else f"failed: {counted}")
+        lines.append("passed" if self.passed else f"failed: {counted(len(self.problems), 'problem')}")
         return "\n".join(lines)
 
 

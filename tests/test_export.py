@@ -206,7 +206,49 @@ def test_as_a_command(results, tmp_path):
     assert run(*words_, "--out", str(tmp_path / "t.tex")).output.strip() == str(tmp_path / "t.tex")
     assert (tmp_path / "t.tex").read_text(encoding="utf-8") == done.output
     path, found = record.read_all(results)[0]
-    expected = "".join(f"{line}\n" for line in runfile.export_trec(record.run_of(path, found)))
+    expected = "".join(f"{line}\n" for line in runfile.export_trec(record.run_of(path, found), found["method"]["name"]))
     assert run(str(path)).output == run(path.stem, "--format", "trec").output == expected
-    assert "a record is exported as trec" in str(run(str(path), "--format", "csv").exception)
-    assert "trec is for one record" in str(run("--format", "trec").exception)
+    assert "a record is exported as trec, qrels; leave" in str(run(str(path), "--format", "csv").exception)
+    assert "trec and qrels are for one: ftbench export RECORD" in str(run("--format", "trec").exception)
+    assert f"{tmp_path} is a folder. Name a file in it" in str(run("--out", str(tmp_path)).exception)
+
+
+@pytest.mark.parametrize("task", ["query2item", "cross_view"])
+def test_a_record_for_trec_eval(results, task):
+    """Tag and ids as other tools read them: three measures from the two files are the record's own."""
+    import pytrec_eval
+
+    path, found = next((p, r) for p, r in record.read_all(results) if r["task"]["name"] == task)
+    run, qrels = {}, {}
+    for line in export.of_record(path, found, "trec").splitlines():
+        query, _, item, _, score, tag = line.split(" ")
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", tag) and tag == found["method"]["name"]
+        run.setdefault(query, {})[item] = float(score)
+    for line in export.of_record(path, found, "qrels").splitlines():
+        query, zero, item, gain = line.split(" ")
+        assert zero == "0"
+        qrels.setdefault(query, {})[item] = int(gain)
+    level = int(found["task"]["relevant_from"])
+    told = pytrec_eval.RelevanceEvaluator(qrels, {"recall_10", "success_10"}, relevance_level=level).evaluate(run)
+    for name, theirs in (("recall@10", "recall_10"), ("hit@10", "success_10")):
+        mean = sum(one[theirs] for one in told.values()) / len(told)
+        assert mean == pytest.approx(found["scores"][name]["mean"], abs=1e-9)
+
+
+def test_tags_hold_no_signs_and_gains_that_are_not_whole_are_refused(results):
+    path, found = record.read_all(results)[0]
+    odd = found | {"method": found["method"] | {"name": "a.b c"}}
+    assert export.of_record(path, odd, "trec").splitlines()[0].endswith(" a_b_c")
+    with pytest.raises(FtbenchError, match="is 0.1: qrels hold whole numbers alone"):
+        list(runfile.export_qrels({"": {"q": {"i": 0.1}}}))
+    with pytest.raises(FtbenchError, match="no spaces in ids"):
+        list(runfile.export_qrels({"": {"q 1": {"i": 1.0}}}))
+
+
+def test_the_caption_says_what_the_marks_mean(results):
+    text = export.export(results, "latex", CHOICE)
+    caption = next(line for line in text.splitlines() if "caption" in line)
+    assert "Bold: best of its column. Underlined: not separable from the best by nDCG@10 (paired" in caption
+    assert r"Holm-adjusted, 5\%).}" in caption and "Bold" not in text.splitlines()[0]
+    other = export.export(results, "latex", Choice(("query2item",), ("studio",), measures=("recall@10",)))
+    assert "Bold" in other and "Underlined" not in other
