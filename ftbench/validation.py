@@ -69,7 +69,8 @@ class Verdict:
 
     def as_text(self) -> str:
         """The outcome for a person; no line begins with a stranger's text."""
-        lines = [f"{plain(self.folder)}: {counted(self.records, 'record')} of {plain(self.method) or 'no method'}"]
+        about = f"{counted(self.records, 'record')} of {plain(self.method) or 'no method'}"
+        lines = [f"{plain(self.folder)}: {about if self.records else 'no records'}"]
         if self.own:
             lines.append(f"  {self.own} of them in the results folder, not committed: your own runs, not the board's")
         for name in ("problems", "warnings"):
@@ -142,11 +143,12 @@ def validate(
     if Path.cwd().resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{folder} is where you are, or above it. Go to your checkout, and name the folder from there.")
     sizes, problems = walk(folder, limits)
+    if MANIFEST not in sizes:  # what else such a folder holds says nothing
+        text = f"this is not a submission: no {MANIFEST}. Name the folder that `ftbench submit` wrote, or pack it again"
+        problems = [(name, told) for name, told in problems if name in ("", MANIFEST)] or [("", text)]
     for name, text in problems:
         verdict.add("files", name, text)
     if MANIFEST not in sizes:
-        text = f"this is not a submission: no {MANIFEST}. Name the folder that `ftbench submit` wrote, or pack it again"
-        verdict.add("files", "", text)
         return verdict
     names = _known_names(verdict, sizes)
     manifest = _manifest(verdict, folder, sizes, limits)

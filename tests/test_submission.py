@@ -186,6 +186,7 @@ def test_code_outside_of_the_checkout_is_told_to_have_no_commit(trained, tmp_pat
 
 def test_what_is_no_submission_is_said_and_nothing_else(folder, world):
     (folder / "submission.json").unlink()
+    (folder / "gallery.zip").write_bytes(b"")
     for place in (folder, world / "board"):
         verdict = validate(place, world)
         assert [f.text for f in verdict.problems if f.text.startswith("this is not a submission: no submission.json")]
