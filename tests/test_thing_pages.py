@@ -69,10 +69,9 @@ def test_standings_tell_trained_rows_from_zero_shot_ones(tmp_path):
     page = words_of(read(render(folder, tmp_path / "site").with_name("methods.html")))
     trained, untrained = (next(r for r in table.rows if r.method == "mean_pooling" and r.is_zero_shot is kind)
                           for kind in (False, True))  # fmt: skip
-    assert f"Query to item, studio {table.rows.index(trained) + 1} of 3 {trained.headline.mean:.3f}" in page
-    assert (
-        f"Query to item, studio zero-shot {table.rows.index(untrained) + 1} of 3 {untrained.headline.mean:.3f}" in page
-    )
+    for label, row in (("nDCG@10", trained), ("nDCG@10, zero-shot", untrained)):
+        place = table.rows.index(row) + 1
+        assert f"Query to item, studio {label} {place} of 3 {row.headline.mean:.3f}" in page
     assert "zero-shot" not in page[page.index("BM25 over an item's texts With") :]
 
 
