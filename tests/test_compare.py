@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from typer.testing import CliRunner
 
-from ftbench import cli, compare, metrics, record, search, stats
+from ftbench import compare, metrics, record, search, stats
 from ftbench.errors import FtbenchError
 from ftbench.report import compare as page_of_two
 from ftbench.report import quiet, site
@@ -122,16 +121,12 @@ def test_queries_are_paired_by_their_ids_whatever_their_order(results):
     assert len(set(values[0])) > 3
 
 
-def test_a_run_against_itself_differs_in_nothing(results):
-    found = compare.compare(*both(results, "bm25", "bm25"))
-    line = found.headline.found
-    assert (line.difference, line.p, line.wins, line.losses, line.ties) == (0, 1, 0, 0, 45)
-    assert found.ahead == found.behind == ()
-
-
 @pytest.mark.parametrize(
     ("other", "said"),
-    [({"task": "cross_view"}, "tasks are not the same: query2item and cross_view"), ({"data": "magento-luma"}, "data sets are not the same")],
+    [
+        ({"task": "cross_view"}, "tasks are not the same: query2item and cross_view"),
+        ({"data": "magento-luma"}, "data sets are not the same"),
+    ],
 )
 def test_runs_of_other_tasks_or_data_are_refused(results, other, said):
     (a,), (b,) = both(results, "mean_pooling"), both(results, "mean_pooling", **other)
@@ -156,38 +151,6 @@ def test_runs_that_failed_or_entered_other_pairs_are_refused(results):
     assert re.search("only one of them entered the pairs", "".join(compare.problems(a.first, fewer)))
     failed = {**b.first, "status": "error", "error": "out of luck"}
     assert compare.problems(a.first, failed) == [f"single_view_clip-{b.first['id'][:12]} failed: out of luck"]
-
-
-# --- the command
-
-
-def run(*words):
-    return CliRunner().invoke(cli.app, ["compare", *map(str, words)])
-
-
-def test_the_command_prints_a_table_and_writes_a_page(results, tmp_path):
-    a, b = (path_of(results, method) for method in ("factorized_transport", "bm25"))
-    done = run(a, b.stem.rpartition("-")[2], "--results", results, "--site", tmp_path)
-    assert done.exit_code == 0, done.output
-    for text in ("Factorized transport", "ndcg@10", "recall@10", "auxiliary image", "Largest swings for A", "20,000"):
-        assert text in done.output
-    (written,) = tmp_path.glob("compare-*.html")
-    text = written.read_text()
-    assert written.name == f"compare-{a.stem[-12:]}-{b.stem[-12:]}.html" and str(written) in done.output
-    line = compare.compare(compare.side(a), compare.side(b)).headline
-    assert f"{line.found.difference:+.3f}" in text and "<script" not in text and "recall@500 is reported" in text
-
-
-def test_hostile_records_stay_texts_on_the_page_of_two(folder, tmp_path):
-    paths = [synthetic.add(folder, method=method) for method in ("bm25", "mean_pooling")]
-    for path in paths:
-        entry = json.loads(path.read_text())
-        entry["method"]["title"] = entry["task"]["title"] = entry["data"]["version"] = HOSTILE
-        path.write_text(json.dumps(entry))
-    done = run(*paths, "--results", folder, "--site", tmp_path)
-    assert done.exit_code == 0, done.output
-    text = next(tmp_path.glob("compare-*.html")).read_text()
-    assert "<img" not in text and "<script" not in text and "window.harmed" in text
 
 
 # --- the page of any two rows

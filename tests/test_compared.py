@@ -1,5 +1,6 @@
 """What a comparison says besides its numbers: what else differs, what a swing is, what cannot be compared."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from ftbench import compare, metrics, record
 from ftbench.cli import app
 from ftbench.report import compared
 from ftbench.report.aggregate import load, tables
+
+HOSTILE = "</script><script>window.harmed=1</script><img src=x>{{7*7}}"
 
 
 @pytest.fixture
@@ -75,6 +78,10 @@ def test_a_record_against_itself_is_noticed(results):
     path = add(results)
     done = CliRunner().invoke(app, ["compare", str(path), str(path), "--results", str(results)])
     assert done.exit_code == 0 and "notice: A and B are the same record" in done.output
+    found = between(path, path)
+    line = found.headline.found
+    assert (line.difference, line.p, line.wins, line.losses, line.ties) == (0, 1, 0, 0, 25)
+    assert found.ahead == found.behind == ()
 
 
 def test_means_print_as_they_do_on_the_board(results):
@@ -85,3 +92,35 @@ def test_means_print_as_they_do_on_the_board(results):
     row = next(row for row in table.rows if row.method == "mean_pooling")
     for line in found.measures:
         assert line.a == row.scores[line.name].mean
+
+
+# --- the command
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["compare", *map(str, words)])
+
+
+def test_the_command_prints_a_table_and_writes_a_page(results, tmp_path):
+    a, b = (add(results, method=method) for method in ("factorized_transport", "bm25"))
+    done = run(a, b.stem.rpartition("-")[2], "--results", results, "--site", tmp_path)
+    assert done.exit_code == 0, done.output
+    for text in ("Factorized transport", "ndcg@10", "recall@10", "auxiliary image", "Largest swings for A", "20,000"):
+        assert text in done.output
+    (written,) = tmp_path.glob("compare-*.html")
+    text = written.read_text()
+    assert written.name == f"compare-{a.stem[-12:]}-{b.stem[-12:]}.html" and str(written) in done.output
+    line = compare.compare(compare.side(a), compare.side(b)).headline
+    assert f"{line.found.difference:+.3f}" in text and "<script" not in text and "recall@500 is reported" in text
+
+
+def test_hostile_records_stay_texts_on_the_page_of_two(results, tmp_path):
+    paths = [add(results, method=method) for method in ("bm25", "mean_pooling")]
+    for path in paths:
+        entry = json.loads(path.read_text())
+        entry["method"]["title"] = entry["task"]["title"] = entry["data"]["version"] = HOSTILE
+        path.write_text(json.dumps(entry))
+    done = run(*paths, "--results", results, "--site", tmp_path)
+    assert done.exit_code == 0, done.output
+    text = next(tmp_path.glob("compare-*.html")).read_text()
+    assert "<img" not in text and "<script" not in text and "window.harmed" in text
