@@ -150,8 +150,11 @@ def _notes(table: Table) -> list[str]:
         made.append(f"Times were taken on {named}.")
     if len({row.hardware for row in table.all_rows}) > 1:
         made.append(f"hardware: {HARDWARE_HELP[0].lower()}{HARDWARE_HELP[1:]}.")
-    if table.runs_missing:
-        many = words.plural(len(table.runs_missing), "run file is", "run files are")
+    if table.left_out:
+        many = words.plural(len(table.left_out), "record is", "records are")
+        made.append(f"{many} left out: the headline is not what the run file gives.")
+    if len(table.runs_missing) > len(table.left_out):
+        many = words.plural(len(table.runs_missing) - len(table.left_out), "run file is", "run files are")
         made.append(f"{many} not beside the records or not the one they name: intervals over seeds and rank groups "
                     "need them, and are not shown where they are missing.")  # fmt: skip
     if table.replaced:

@@ -4,7 +4,7 @@ Must not know matplotlib: `figures` draws what is computed here. Coordinates are
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -143,9 +143,9 @@ def _front_boxes(marks: Sequence[Mark]) -> list[Box]:
     boxes = []
     for mark, after in zip(front, [*front[1:], None], strict=True):
         end = after.x if after else WIDTH - RIGHT
-        boxes.append((mark.x, mark.y - 1, end, mark.y + 1))
+        boxes.append((mark.x, mark.y - 2, end, mark.y + 2))
         if after:
-            boxes.append((end - 1, after.y, end + 1, mark.y))
+            boxes.append((end - 2, after.y, end + 2, mark.y))
     return boxes
 
 
@@ -157,7 +157,7 @@ def _meet(boxes: np.ndarray, others: Sequence[Box]) -> np.ndarray:
 
 
 def _cross(leaders: np.ndarray, others: Sequence[Box]) -> np.ndarray:
-    """(p,) int: how many of the others each of the leaders (p, 4), from x, y to x, y, runs through; NaN: no leader."""
+    """(p,) int: how many of the others each of the leaders (p, 4), from x, y to x, y, runs through."""
     box = np.reshape(others, (-1, 4))
     enter, leave = np.zeros((len(leaders), len(box))), np.ones((len(leaders), len(box)))
     for axis in (0, 1):  # the part of a leader, from 0 to 1, that lies between two sides of a box
@@ -165,10 +165,10 @@ def _cross(leaders: np.ndarray, others: Sequence[Box]) -> np.ndarray:
         step = np.where(np.abs(step) < 1e-9, 1e-9, step)
         one, other = (box[:, axis] - from_) / step, (box[:, axis + 2] - from_) / step
         enter, leave = np.maximum(enter, np.minimum(one, other)), np.minimum(leave, np.maximum(one, other))
-    return (enter < leave).sum(axis=1)  # a comparison with NaN is false
+    return (enter < leave).sum(axis=1)
 
 
-def _chain(leader: Line) -> list[Box]:
+def _chain(leader: np.ndarray) -> list[Box]:
     """A leader as small boxes."""
     at = np.linspace(leader[:2], leader[2:], 9)
     low, high = np.minimum(at[:-1], at[1:]) - 0.5, np.maximum(at[:-1], at[1:]) + 0.5
@@ -177,10 +177,12 @@ def _chain(leader: Line) -> list[Box]:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a label could stand. boxes, leaders (p, 4), a leader NaN where it needs none; cost (p,): less is better."""
+    """Where a label could stand. boxes, leaders (p, 4); led (p,): whether the leader is drawn, or the label is so near
+    that it needs none; cost (p,): less is better."""
 
     boxes: np.ndarray
     leaders: np.ndarray
+    led: np.ndarray
     anchors: tuple[str, ...]
     cost: np.ndarray
     lines: tuple[tuple[str, ...], ...]
@@ -190,7 +192,7 @@ class _Places:
 def _beside() -> np.ndarray:
     """(p, 3): side, gap and shift of places beside a point."""
     far = [(side, gap, shift) for side in (1, -1) for gap in (16, 28, 44) for shift in range(-138, 139, 6)]
-    return np.array([(side, 9, shift) for side in (1, -1) for shift in (0, -3, 3, -6, 6)] + far, dtype=float)
+    return np.array([(side, 9, shift) for side in (1, -1) for shift in (0, -3, 3, -6, 6, -9, 9)] + far, dtype=float)
 
 
 @cache
@@ -208,14 +210,12 @@ def _places(mark: Mark) -> _Places:
         side, gap, shift = _beside().T
         near, middle = mark.x + side * gap, mark.y + shift
         left, top = np.where(side > 0, near - 1, near - width + 1), middle - height / 2
-        no_leader = gap == 9
         tip = np.stack([np.full_like(near, mark.x), np.full_like(near, mark.y), near - side, middle], axis=1)
         roomier = -1 if mark.x > (LEFT + WIDTH - RIGHT) / 2 else 1
-        cost = np.where(no_leader, 1.2 * np.abs(shift), 18 + np.hypot(gap, shift)) + np.where(side == roomier, 0, 4)
+        cost = np.where(gap > 9, 18 + np.hypot(gap, shift), 1.2 * np.abs(shift)) + np.where(side == roomier, 0, 4)
         boxes = np.stack([left, top, left + width, top + height], axis=1)
-        leaders = np.where(no_leader[:, None], np.nan, tip)
         anchors = ["start" if s > 0 else "end" for s in side]
-        parts.append((boxes, leaders, anchors, cost + 3 * (len(lines) - 1), lines))
+        parts.append((boxes, tip, gap > 9, cost + 3 * (len(lines) - 1), anchors, lines))
 
         end, gap, dx = _beyond().T
         reach = _RADIUS + 1 if mark.low is None else 0
@@ -227,27 +227,27 @@ def _places(mark: Mark) -> _Places:
         leaders = np.stack([np.full_like(tip, mark.x), from_y, tip, near], axis=1)
         boxes = np.stack([left, top, left + width, top + height], axis=1)
         cost = 14 + np.hypot(gap, tip - mark.x) + 0.1 * np.abs(dx) + 0.1 * np.abs(from_y - mark.y)
-        parts.append((boxes, leaders, ["middle"] * len(end), cost + 3 * (len(lines) - 1), lines))
-    boxes, leaders, cost = (np.concatenate([part[i] for part in parts]) for i in (0, 1, 3))
+        parts.append((boxes, leaders, gap > 0, cost + 3 * (len(lines) - 1), ["middle"] * len(end), lines))
+    boxes, leaders, led, cost = (np.concatenate([part[i] for part in parts]) for i in range(4))
     inside = (boxes[:, 0] >= LEFT + 2) & (boxes[:, 2] <= WIDTH - 1)
     inside &= (boxes[:, 1] >= TOP - 12) & (boxes[:, 3] <= HEIGHT - BOTTOM - 1)
-    anchors = [anchor for part in parts for anchor in part[2]]
-    lines = [part[4] for part in parts for _ in part[2]]
+    anchors = [anchor for part in parts for anchor in part[4]]
+    lines = [part[5] for part in parts for _ in part[4]]
     kept = np.flatnonzero(inside).tolist()
-    return _Places(boxes[inside], leaders[inside], tuple(anchors[i] for i in kept), cost[inside],
+    return _Places(boxes[inside], leaders[inside], led[inside], tuple(anchors[i] for i in kept), cost[inside],
                    tuple(lines[i] for i in kept))  # fmt: skip
 
 
 def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceiling: Sequence[Box] = ()) -> list[Mark]:
     """Marks with labels that meet neither each other nor a point, and whiskers and lines only where all else is worse.
 
-    Those on the front come first, then the best. Each label takes its cheapest place; then each is moved again, now
-    that all others stand. Only one that is not on the front may find no place and is left to the tooltip.
+    Each label takes its cheapest place; then each is moved again, now that all others stand. Of several orders the
+    cheapest end is taken. A label without a free place is left to the tooltip.
     """
     reach = _RADIUS + 1.5
     points = [(m.x - reach, m.y - reach, m.x + reach, m.y + reach) for m in marks]
     near = [(x0 - 4, y0 - 2, x1 + 4, y1 + 2) for x0, y0, x1, y1 in points]
-    whiskers = [(m.x - 1, m.high, m.x + 1, m.low) if m.low is not None else (0.0, 0.0, 0.0, 0.0) for m in marks]
+    whiskers = [(m.x - 2, m.high - 1, m.x + 2, m.low + 1) if m.low is not None else (0.0, 0.0, 0.0, 0.0) for m in marks]
     front, on_front = _front_boxes(marks), corners(marks)
     order = sorted(range(len(marks)), key=lambda i: (marks[i] not in on_front, not marks[i].point.best, marks[i].y,
                                                      marks[i].x, marks[i].point.label))  # fmt: skip
@@ -255,29 +255,40 @@ def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceili
     for i in order:
         made = places[i] = _places(marks[i])
         others = [k for k in range(len(marks)) if k != i]
-        rest, sticks = [points[k] for k in others], [whiskers[k] for k in others]
+        apart = [k for k in others if abs(marks[k].x - marks[i].x) > _RADIUS]  # of the same column all would be crossed
+        rest, sticks = [points[k] for k in apart], [whiskers[k] for k in apart]
         fixed[i] = (
             made.cost
             + _FORBIDDEN * (_meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling))
-            + 400 * _meet(made.boxes, whiskers) + 120 * _meet(made.boxes, front) + 60 * _meet(made.boxes, ceiling)
+            + 400 * _meet(made.boxes, whiskers) + 100 * _meet(made.boxes, front) + 60 * _meet(made.boxes, ceiling)
             + 40 * _meet(made.boxes, [near[k] for k in others])
             + 300 * _cross(made.leaders, rest) + 300 * _cross(made.leaders, sticks) + 6 * _cross(made.leaders, front)
         )  # fmt: skip
+    by_cost = sorted(order, key=lambda i: marks[i].x)
+    tries = [_settled(way, places, fixed) for way in (order, by_cost, by_cost[::-1])]
+    chosen = min(tries, key=lambda found: found[0])[1]
+    return [_placed(marks[i], places[i], chosen.get(i)) for i in order]
+
+
+def _settled(
+    order: Sequence[int], places: Mapping[int, _Places], fixed: Mapping[int, np.ndarray]
+) -> tuple[float, dict]:
+    """The places of labels that are placed in this order, in `_SWEEPS` rounds, and what they cost together."""
     chosen: dict[int, int] = {}
     for _ in range(_SWEEPS):
+        total = 0.0
         for i in order:
             made = places[i]
             labels = [tuple(places[k].boxes[place]) for k, place in chosen.items() if k != i]
-            leaders = [
-                box for k, place in chosen.items() if k != i and not np.isnan(places[k].leaders[place, 0])
-                for box in _chain(tuple(places[k].leaders[place]))
-            ]  # fmt: skip
+            leaders = [box for k, place in chosen.items() if k != i for box in _chain(places[k].leaders[place])]
             cost = fixed[i] + _FORBIDDEN * _meet(made.boxes, labels) + 400 * _meet(made.boxes, leaders)
             cost += 1000 * _cross(made.leaders, labels) + 300 * _cross(made.leaders, leaders)
             chosen.pop(i, None)
-            if len(cost) and cost.min() < _FORBIDDEN:
+            least = float(cost.min()) if len(cost) else _FORBIDDEN
+            if least < _FORBIDDEN:
                 chosen[i] = int(cost.argmin())
-    return [_placed(marks[i], places[i], chosen.get(i)) for i in order]
+            total += min(least, _FORBIDDEN)
+    return total, chosen
 
 
 def _placed(mark: Mark, places: _Places, place: int | None) -> Mark:
@@ -287,6 +298,6 @@ def _placed(mark: Mark, places: _Places, place: int | None) -> Mark:
     left, top, right, bottom = (round(float(side), 1) for side in places.boxes[place])
     anchor, leader = places.anchors[place], places.leaders[place]
     x = {"start": left + 1, "middle": (left + right) / 2, "end": right - 1}[anchor]
-    line = None if np.isnan(leader[0]) else tuple(round(float(value), 1) for value in leader)
+    line = tuple(round(float(value), 1) for value in leader) if places.led[place] else None
     return replace(mark, lines=places.lines[place], label_x=round(x, 1), label_y=round(top + 9.6, 1), anchor=anchor,
                    leader=line, box=(left, top, right, bottom))  # fmt: skip
