@@ -44,5 +44,7 @@ def test_the_commands_say_what_is_left_out(tmp_path):
     assert len(lines) == 5 and all(line.startswith("warning: ") for line in lines)
     assert lines[3:] == ["warning: 1 record is left out of the board: see above.",
                          "warning: 2 records are shown without an interval, not checked: see above."]  # fmt: skip
+    shown = sorted(path.stem.partition("-")[0] for path in (tmp_path / "site" / "runs").rglob("*.html"))
+    assert shown == ["mean_pooling", "random", "single_view_clip"]
     done = CliRunner().invoke(app, ["export", "--results", str(results)])
     assert done.exit_code == 0 and "bm25" not in done.stdout and done.stderr.count("warning: ") == 3

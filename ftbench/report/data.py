@@ -122,7 +122,7 @@ def read(path: Path) -> dict | None:
         raise DataError(f"datasheet {path} is not JSON: {problem}. {again}") from None
     wrong = [f"{'.'.join(map(str, e.absolute_path)) or 'datasheet'}: {e.message[:200]}" for e in _errors(sheet)]
     if wrong:
-        raise several(f"datasheet {path}", [*wrong[:10], again], DataError)
+        raise several(f"datasheet {path}", wrong, DataError, hint=again, most=10)
     return sheet
 
 

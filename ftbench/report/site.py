@@ -60,6 +60,8 @@ def gather(results: Path, progress: Progress, version: str | None = None) -> Boa
     """The board of a results folder as it is, or of a release of it."""
     entries = load(results, version)
     found = tuple(tables(entries, progress))
+    wrong = {entry.path for table in found for entry in table.left_out}
+    entries = [entry for entry in entries if entry.path not in wrong]
     facts = _facts(entries, found) | {"release": version, "changes": release.changes(results, version)}
     return Board(Path(results), tuple(entries), found, facts, version)
 
