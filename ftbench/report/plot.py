@@ -259,7 +259,8 @@ def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceili
         rest, sticks = [points[k] for k in apart], [whiskers[k] for k in apart]
         fixed[i] = (
             made.cost
-            + _FORBIDDEN * (_meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling))
+            + (5000 if marks[i] in on_front else _FORBIDDEN)  # those on the front are named, come what may
+            * (_meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling))
             + 400 * _meet(made.boxes, whiskers) + 100 * _meet(made.boxes, front) + 60 * _meet(made.boxes, ceiling)
             + 40 * _meet(made.boxes, [near[k] for k in others])
             + 300 * _cross(made.leaders, rest) + 300 * _cross(made.leaders, sticks) + 6 * _cross(made.leaders, front)
