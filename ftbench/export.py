@@ -179,7 +179,7 @@ def _is_best(row: Row, score: Score, best: float | None) -> bool:
 
 def _label(row: Row) -> str:
     """A row's title with what tells it from others of the same name."""
-    extra = [*row.variant, *(["untrained"] if row.is_zero_shot else [])]
+    extra = [*row.variant, *(["zero-shot"] if row.is_zero_shot else [])]
     return f"{row.title} ({', '.join(extra)})" if extra else row.title
 
 

@@ -1,6 +1,8 @@
 """The leaderboard: records in, a folder of pages out. Must not know how records are made."""
 
+import gc
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 from ftbench.items import Progress
@@ -26,4 +28,17 @@ def render(
     """
     from ftbench.report.site import render as render_site  # Jinja2 and numpy wait until a page is wanted
 
-    return render_site(Path(results_dir), Path(site_dir), progress, warn, release)
+    with _uncollected():
+        return render_site(Path(results_dir), Path(site_dir), progress, warn, release)
+
+
+@contextmanager
+def _uncollected():
+    """No search for cyclic garbage: a rendering makes hardly any, and walking thousands of records takes its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

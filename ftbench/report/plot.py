@@ -19,6 +19,7 @@ _CHARACTER, LINE = 5.7, 12.5  # mean width and line height of 11-unit sans-serif
 _LOG_FROM = 25  # costs further apart than this factor are drawn on a logarithmic axis
 _WIDE, _NARROW = 20, 12  # characters in a line of a label
 _FORBIDDEN = 1e6  # the cost of a place where a label would hide a point or another label
+_CROWD = 40  # marks beyond which one order is tried
 _SWEEPS = 4  # how often each label is placed, all others standing
 _LEAST_SPREAD = 1.2  # an axis on which all methods cost the same says nothing
 
@@ -187,6 +188,12 @@ class _Places:
     cost: np.ndarray
     lines: tuple[tuple[str, ...], ...]
 
+    def allowed(self) -> "_Places":
+        """Those that are not forbidden, with their costs so far."""
+        kept = np.flatnonzero(self.cost < _FORBIDDEN)
+        return _Places(self.boxes[kept], self.leaders[kept], self.led[kept], tuple(self.anchors[i] for i in kept),
+                       self.cost[kept], tuple(self.lines[i] for i in kept))  # fmt: skip
+
 
 @cache
 def _beside() -> np.ndarray:
@@ -251,44 +258,59 @@ def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceili
     front, on_front = _front_boxes(marks), corners(marks)
     order = sorted(range(len(marks)), key=lambda i: (marks[i] not in on_front, not marks[i].point.best, marks[i].y,
                                                      marks[i].x, marks[i].point.label))  # fmt: skip
-    places, fixed = {}, {}
+    places = {}
     for i in order:
-        made = places[i] = _places(marks[i])
+        made = _places(marks[i])
+        # those on the front are named, come what may
+        each = 5000 if marks[i] in on_front else _FORBIDDEN
+        met = _meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling)
+        made = replace(made, cost=made.cost + each * met).allowed()
         others = [k for k in range(len(marks)) if k != i]
         apart = [k for k in others if abs(marks[k].x - marks[i].x) > _RADIUS]  # of the same column all would be crossed
         rest, sticks = [points[k] for k in apart], [whiskers[k] for k in apart]
-        fixed[i] = (
+        cost = (
             made.cost
-            + (5000 if marks[i] in on_front else _FORBIDDEN)  # those on the front are named, come what may
-            * (_meet(made.boxes, points) + _meet(made.boxes, words_of_ceiling))
             + 400 * _meet(made.boxes, whiskers) + 100 * _meet(made.boxes, front) + 60 * _meet(made.boxes, ceiling)
             + 40 * _meet(made.boxes, [near[k] for k in others])
             + 300 * _cross(made.leaders, rest) + 300 * _cross(made.leaders, sticks) + 6 * _cross(made.leaders, front)
         )  # fmt: skip
+        places[i] = replace(made, cost=cost).allowed()
     by_cost = sorted(order, key=lambda i: marks[i].x)
-    tries = [_settled(way, places, fixed) for way in (order, by_cost, by_cost[::-1])]
+    tries = [_settled(way, places) for way in (order, by_cost, by_cost[::-1])[: 3 if len(marks) <= _CROWD else 1]]
     chosen = min(tries, key=lambda found: found[0])[1]
     return [_placed(marks[i], places[i], chosen.get(i)) for i in order]
 
 
-def _settled(
-    order: Sequence[int], places: Mapping[int, _Places], fixed: Mapping[int, np.ndarray]
-) -> tuple[float, dict]:
+def _settled(order: Sequence[int], places: Mapping[int, _Places]) -> tuple[float, dict]:
     """The places of labels that are placed in this order, in `_SWEEPS` rounds, and what they cost together."""
     chosen: dict[int, int] = {}
+    chains: dict[tuple[int, int], list[Box]] = {}
     for _ in range(_SWEEPS):
-        total = 0.0
+        total, before = 0.0, dict(chosen)
         for i in order:
             made = places[i]
             labels = [tuple(places[k].boxes[place]) for k, place in chosen.items() if k != i]
-            leaders = [box for k, place in chosen.items() if k != i for box in _chain(places[k].leaders[place])]
-            cost = fixed[i] + _FORBIDDEN * _meet(made.boxes, labels) + 400 * _meet(made.boxes, leaders)
-            cost += 1000 * _cross(made.leaders, labels) + 300 * _cross(made.leaders, leaders)
+            leaders = [box for k, place in chosen.items() if k != i for box in chains[k, place]]
+            cost = made.cost + _FORBIDDEN * _meet(made.boxes, labels) + 400 * _meet(made.boxes, leaders)
             chosen.pop(i, None)
-            least = float(cost.min()) if len(cost) else _FORBIDDEN
+
+            def whole(some, made=made, cost=cost, labels=labels, leaders=leaders):
+                lines = made.leaders[some]
+                return cost[some] + 1000 * _cross(lines, labels) + 300 * _cross(lines, leaders)
+
+            least = _FORBIDDEN
+            if len(cost):
+                bound = whole([int(cost.argmin())])[0]
+                near = np.flatnonzero(cost <= bound)  # what leaders cross only adds to the others
+                costs = whole(near)
+                least = min(least, float(costs.min()))
             if least < _FORBIDDEN:
-                chosen[i] = int(cost.argmin())
-            total += min(least, _FORBIDDEN)
+                chosen[i] = int(near[costs.argmin()])
+                if (i, chosen[i]) not in chains:
+                    chains[i, chosen[i]] = _chain(made.leaders[chosen[i]])
+            total += least
+        if chosen == before:
+            break
     return total, chosen
 
 

@@ -85,9 +85,10 @@ def pages(board: Board) -> Iterator[Page]:
     shown = [file for file, module in kinds.items() if module.exists(board)]
     nav = tuple((file, title) for file, title in NAV if file in shown)
     style = environment().get_template("site.css.j2").render()
+    drawing = figures.pages(board, nav) if "figures" in shown else ()
     yield Page("assets/site.css", style.encode())
     for file in shown:
-        yield from kinds[file].pages(board, nav)
+        yield from drawing if file == "figures" else kinds[file].pages(board, nav)
 
 
 def _sweep(site: Path, made: Sequence[str]) -> None:
