@@ -23,7 +23,7 @@ from ftbench.search import Ranking
 
 SCHEMA = 1
 TOP = 5  # ranks shown of each method: what fits beside another method's on a screen
-QUERIES = 36  # a sample that a person can look through; about 600 items of studio
+QUERIES = 18  # a sample that a person looks through, and a page of about 1 MB; some 300 items of studio
 TILE = 48  # pixels of a picture's longest side: the size of studio's drawings
 _QUALITY = {True: 60, False: 30}  # of photographs (lossy), and effort for drawings, which WebP keeps without loss
 _MOST_BYTES, _MOST_FILES = 24_000_000, 5_000  # of a bundle unpacked: ten times a large one
