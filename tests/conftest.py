@@ -72,3 +72,35 @@ def browser():
         opened = playwright.chromium.launch(executable_path=chromium, args=quiet)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def allowed() -> tuple[str, ...]:
+    """Beginnings of what a page may ask for besides itself."""
+    return ()
+
+
+@pytest.fixture
+def opened(browser, page, allowed):
+    """Opens the module's page, watches what it says and asks for, and checks at the end that it was silent."""
+    noise, contexts = [], []
+
+    def go(address="", path=page, **settings):
+        def watch(request):
+            if request.url != path.as_uri() and not request.url.startswith(allowed):
+                noise.append(request.url)
+
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
+        contexts.append(context)
+        context.set_default_timeout(5000)
+        tab = context.new_page()
+        tab.on("console", lambda message: noise.append(message.text))
+        tab.on("pageerror", lambda error: noise.append(str(error)))
+        tab.on("request", watch)
+        tab.goto(path.as_uri() + address)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert noise == []

@@ -29,28 +29,6 @@ def page(results, tmp_path_factory):
     return render(results, tmp_path_factory.mktemp("site") / "site")
 
 
-@pytest.fixture
-def opened(browser, page):
-    """Opens the page, watches what it says and asks for, and checks at the end that it was silent."""
-    noise, contexts = [], []
-
-    def go(address="", path=page, **settings):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
-        contexts.append(context)
-        context.set_default_timeout(5000)
-        tab = context.new_page()
-        tab.on("console", lambda message: noise.append(message.text))
-        tab.on("pageerror", lambda error: noise.append(str(error)))
-        tab.on("request", lambda request: noise.append(request.url) if request.url != path.as_uri() else None)
-        tab.goto(path.as_uri() + address)
-        return tab
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert noise == []
-
-
 def titles(tab):
     return tab.locator(".scores tbody th[scope=row]").all_inner_texts()
 
