@@ -19,7 +19,7 @@ from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import DataError, FtbenchError, RunError, counted, several
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
-from ftbench.runfile import Run, read_judgements, read_run, write_atomic, write_judgements, write_run
+from ftbench.runfile import Run, read_judgements, read_run, read_slices, write_atomic, write_judgements, write_run
 from ftbench.scores import measure
 from ftbench.search import Ranking
 
@@ -276,6 +276,11 @@ def run_of(path: Path, record: Mapping) -> Run:
     judged = judgements_path(path, record)
     changed = judged.stat().st_mtime_ns if judged.is_file() else 0
     return read_run(path.with_name(record["run_file"]["name"]), _judgements(judged, changed), record["run_file"])
+
+
+def slices_of(path: Path, record: Mapping) -> dict[str, tuple[str, ...]]:
+    """The queries of each slice in the run beside a record, its sha256 checked. Raises DataError."""
+    return read_slices(path.with_name(record["run_file"]["name"]), record["run_file"])
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ The same rankings give the same bytes on one machine (the version of pyarrow is 
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,23 @@ def read_run(path: Path, judgements: Judgements, expected: Mapping | None = None
             f"{path} is not a run file of these judgements: {problem}. "
             f"Expected the Parquet columns {', '.join(COLUMNS)}."
         ) from None
+
+
+def read_slices(path: Path, expected: Mapping | None = None) -> dict[str, tuple[str, ...]]:
+    """`Run.slices` of a run file alone: much faster than `read_run`, and without judgements. Raises DataError too."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(io.BytesIO(read_bytes(path, expected))) as file:
+            table = file.read(columns=["query_ids", "slice_names", "slice_bits"])
+        return _slices(table, [ids.as_py() for ids in table["query_ids"]])
+    except (ValueError, TypeError, KeyError, OSError) as problem:
+        raise DataError(f"{path} is not a run file: {problem}.") from None
+
+
+def numbers(column) -> np.ndarray:
+    """A column without gaps as an array, through DLPack: arrow's own `to_numpy` imports pandas, which takes 0.3 s."""
+    return np.from_dlpack(column.combine_chunks() if hasattr(column, "combine_chunks") else column)
 
 
 def read_bytes(path: Path, expected: Mapping | None = None) -> bytes:
@@ -259,23 +276,29 @@ def _decode(data: bytes, judgements: Judgements) -> Run:
         if missing:
             raise ValueError(f"without the columns {', '.join(missing)}")
         table = file.read(columns=list(COLUMNS))
-    rankings, slices = {}, {}
+    rankings = {}
     for i, pair in enumerate(table["pair"].to_pylist()):
         row = {name: table[name][i] for name in COLUMNS}
-        rankings[pair] = ranking = _ranking(pair, row, judgements.get(pair, {}))
-        bits = row["slice_bits"].values.to_numpy()
-        if len(bits) != len(ranking.query_ids):
-            raise ValueError(f"pair {pair!r}: {len(bits)} slice masks for {len(ranking.query_ids)} queries")
-        for s, name in enumerate(row["slice_names"].as_py()):
-            inside = np.flatnonzero(bits >> s & 1)
+        rankings[pair] = _ranking(pair, row, judgements.get(pair, {}))
+    return Run(rankings, _slices(table, [ranking.query_ids for ranking in rankings.values()]))
+
+
+def _slices(table, queries: Sequence[Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The members of each slice. queries: the query ids of each row of the table."""
+    slices: dict[str, dict] = {}
+    for row, query_ids in enumerate(queries):
+        bits = numbers(table["slice_bits"][row].values)
+        if len(bits) != len(query_ids):
+            raise ValueError(f"{len(bits)} slice masks for {len(query_ids)} queries")
+        for s, name in enumerate(table["slice_names"][row].as_py()):
             known = slices.setdefault(name, {})  # a dict keeps the order of first sight
-            known.update(dict.fromkeys(ranking.query_ids[q] for q in inside))
-    return Run(rankings, {name: tuple(members) for name, members in slices.items()})
+            known.update(dict.fromkeys(query_ids[q] for q in np.flatnonzero(bits >> s & 1)))
+    return {name: tuple(members) for name, members in slices.items()}
 
 
 def _ranking(pair: str, row: Mapping, gains: Mapping[str, Mapping[str, float]]) -> Ranking:
     """A row as a Ranking; ValueError where its arrays do not fit together, or do not fit the judgements."""
-    arrays = {name: row[name].values.to_numpy(zero_copy_only=False) for name in (*_INTEGERS, "score")}
+    arrays = {name: numbers(row[name].values) for name in (*_INTEGERS, "score")}
     query_ids, item_ids, depth = row["query_ids"].as_py(), row["item_ids"].as_py(), row["depth"].as_py()
     counts, rank, below = arrays["entries"].astype(np.int64), arrays["rank"], arrays["rank"] > depth
     judged = _Judged.of(query_ids, item_ids, gains)

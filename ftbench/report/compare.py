@@ -145,7 +145,7 @@ def _packed(values: np.ndarray, kind: str) -> str:
 def _slices(table: Table, row: Row) -> list[dict]:
     """The slices of a table's queries, each with a bit per unit; [] where a row's run file does not say."""
     try:
-        found = records.run_of(row.entries[0].path, row.first).slices
+        found = records.slices_of(row.entries[0].path, row.first)
     except DataError:
         return []
     titles = {part.name: part.title for part in parts(table)}

@@ -6,13 +6,8 @@ file of an earlier rendering is kept while its data are the same: drawing is slo
 
 import hashlib
 import io
-import os
-import pickle
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 
@@ -69,50 +64,12 @@ def exists(board: Board) -> bool:
 
 
 def pages(board: Board, nav: tuple) -> Iterator[Page]:
-    """figures/*.svg and *.png; drawing begins at once, in another process, beside what is done before the first."""
-    kept, asked = {}, []
+    """figures/*.svg and *.png."""
     for table in drawn(board.tables):
         for figure in of_table(table):
             for kind in ("svg", "png"):
                 path = f"figures/{figure.stem}.{kind}"
-                kept[path] = _kept(board, path, figure.key)
-                if kept[path] is None:
-                    asked.append((path, figure, kind))
-    return _pages(kept, asked, _begun(asked))
-
-
-def _pages(kept: dict[str, bytes | None], asked: list, process: subprocess.Popen | None) -> Iterator[Page]:
-    made = {}
-    if process:
-        with suppress(OSError, EOFError, pickle.UnpicklingError):
-            made = pickle.loads(process.communicate()[0])
-    for path, figure, kind in asked:
-        kept[path] = made.get(path) or draw(figure, kind)
-    for path, content in kept.items():
-        yield Page(path, content)
-
-
-def _begun(asked: list) -> subprocess.Popen | None:
-    """A process that draws and then writes {path: bytes}; None where there is nothing to draw, or no way to."""
-    if not asked or not sys.executable:
-        return None
-    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", "from ftbench.report import figures; figures.serve()"]
-    try:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                   env=found)  # fmt: skip
-        process.stdin.write(pickle.dumps(asked))
-        process.stdin.close()
-    except OSError:
-        return None
-    process.stdin = None
-    return process
-
-
-def serve() -> None:
-    """What that process does: figures from standard input, their files to standard output."""
-    asked = pickle.loads(sys.stdin.buffer.read())
-    sys.stdout.buffer.write(pickle.dumps({path: draw(figure, kind) for path, figure, kind in asked}))
+                yield Page(path, _kept(board, path, figure.key) or draw(figure, kind))
 
 
 def _kept(board: Board, path: str, key: str) -> bytes | None:

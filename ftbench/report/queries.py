@@ -56,7 +56,7 @@ class Gallery:
         self.query_ids, self.n_items = queries.to_pylist(), len(items)
         places = {name: pc.index_in(judged[name], ids) for name, ids in (("query_id", queries), ("item_id", items))}
         known = pa.Table.from_pydict(places | {"gain": judged["gain"]}).drop_null()  # those of other queries
-        query, item, gain = (_numbers(known[name]) for name in known.column_names)
+        query, item, gain = (runfile.numbers(known[name]) for name in known.column_names)
         query, item, gain = query[gain > 0].astype(np.int64), item[gain > 0].astype(np.int64), gain[gain > 0]
         order = np.lexsort((-gain, query))
         offsets = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=len(self.query_ids)))])
@@ -120,11 +120,6 @@ class Gallery:
         return metrics.evaluate(top, [measure], self.ideals)[measure]
 
 
-def _numbers(column) -> np.ndarray:
-    """A column without gaps as an array, through DLPack: arrow's own `to_numpy` imports pandas, which takes 0.3 s."""
-    return np.from_dlpack(column.combine_chunks() if hasattr(column, "combine_chunks") else column)
-
-
 @dataclass(frozen=True)
 class _File:
     """A run file. heads: per row, the compressed bytes of the columns that say what was asked of what. items: per row,
@@ -168,7 +163,7 @@ def _opened(path: Path, record: Mapping) -> _File | None:
         with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
             heads = _heads(file.metadata, data)
             items = file.read(columns=["item"], use_threads=False)["item"]
-        return _File(data, heads, [_numbers(items[row].values) for row in range(len(heads))])
+        return _File(data, heads, [runfile.numbers(items[row].values) for row in range(len(heads))])
     except _WRONG:
         return None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ftbench.provenance import short_title
 from ftbench.report import cite, curves, data, words
 from ftbench.report.aggregate import Entry, Row, Table, _units, canonical
 from ftbench.report.columns import COSTS
-from ftbench.report.html import Page, page
+from ftbench.report.html import Page, environment, page
 from ftbench.report.site import Board
 
 _SEED = 20250103  # of the bootstrap of a reproduction's difference; any constant would do
@@ -39,7 +39,17 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
         run = Run(entry, places.get(record["id"], ()), rescored)
         bibtex = citation.of_run(record, version).bibtex()
         path = f"runs/{name_of(record)}.html"
-        yield page(path, "run.html.j2", nav, facts, run=run, r=record, cite=bibtex, compares=compares)
+        yield page(path, "run.html.j2", nav, facts, run=run, r=record, cite=bibtex, compares=compares, pairs=pairs)
+
+
+def pairs(title: str, rows: Sequence[tuple[str, str]], code: bool = False) -> str:
+    """A list of names and texts; many runs share theirs, of machine, data and settings, so it is made once."""
+    return _pairs(title, tuple(rows), code)
+
+
+@lru_cache(maxsize=1024)
+def _pairs(title: str, rows: tuple, code: bool) -> str:
+    return environment().get_template("pairs.html.j2").module.pairs(title, rows, code)
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class Run:
     def record(self) -> Mapping:
         return self.entry.record
 
-    @property
+    @cached_property
     def title(self) -> str:
         return short_title(self.record["method"]["title"])
 
@@ -141,7 +151,7 @@ class Run:
     def run_file(self) -> str:
         return "/".join([*self.entry.path.parts[-3:-1], self.record["run_file"]["name"]])
 
-    @property
+    @cached_property
     def measures(self) -> list[tuple]:
         """(measure, meaning, mean, interval, band, reason, style of its bar) of each measure on everything."""
         return [_measured(name, score) for name, score in self.record["scores"].items()]
@@ -165,11 +175,11 @@ class Run:
             for field in ("pairs", "slices") for name, part in r[field].items()
         ]  # fmt: skip
 
-    @property
+    @cached_property
     def recall(self) -> curves.Chart | None:
         return curves.recall(self.record["scores"])
 
-    @property
+    @cached_property
     def loss(self) -> curves.Chart | None:
         found = self.setting and self.setting.losses.get(self.record["id"])
         return found or curves.losses({"": self.record["training"]["curve"]}).get("")
@@ -182,11 +192,11 @@ class Run:
         ]
         return found + ([("Floating-point operations", words.number(cost["flops"]))] if cost["flops"] else [])
 
-    @property
+    @cached_property
     def method_settings(self) -> list[tuple[str, str]]:
         return settings(self.record["method"]["config"])
 
-    @property
+    @cached_property
     def trainer_settings(self) -> list[tuple[str, str]]:
         return settings(self.record["trainer"])
 
@@ -237,7 +247,7 @@ class Run:
                 ("encoder weights", (r["encoder"] or {}).get("weights_sha256"))]  # fmt: skip
         return [(name, text) for name, text in rows if text]
 
-    @property
+    @cached_property
     def reproductions(self) -> list["Reproduction"]:
         return [reproduction(self.entry, again) for again in self.entry.reproductions]
 

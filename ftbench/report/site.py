@@ -5,15 +5,18 @@ longer has are removed, other files of the folder are left alone.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ftbench import __version__, citation, release
 from ftbench.errors import DataError
 from ftbench.items import Progress
+from ftbench.report import beside
 from ftbench.report.aggregate import Entry, Table, load, tables
 from ftbench.report.html import NAV, Page, environment
 from ftbench.runfile import write_atomic
@@ -45,14 +48,10 @@ def render(
         site.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DataError(f"cannot make the folder {site}: {problem.strerror}. Name another: --site DIR") from None
-    made = []
-    for page in pages(board):
-        path = site / page.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not (path.is_file() and path.read_bytes() == page.content):
-            write_atomic(path, page.content, durable=False)
-        made.append(page.path)
-    _sweep(site, made)
+    kinds = pages(board)
+    runs = beside.begun(partial(_write, site, kinds.pop("runs", ())))  # by far the most pages
+    made = _write(site, chain.from_iterable(kinds.values()))
+    _sweep(site, made + runs())
     return site / "index.html"
 
 
@@ -73,8 +72,9 @@ def problems(board: Board) -> list[str]:
     return gallery.problems(board)
 
 
-def pages(board: Board) -> Iterator[Page]:
-    """All files of the site. Each kind of page has a module with `exists(board)` and `pages(board, nav)`."""
+def pages(board: Board) -> dict[str, Iterator[Page]]:
+    """All files of the site by their kind, made as they are asked for. Each kind has a module with `exists(board)` and
+    `pages(board, nav)`."""
     from ftbench.report import board as board_page
     from ftbench.report import cite, compare, data, figures, gallery, methods, runs, studies
 
@@ -82,13 +82,23 @@ def pages(board: Board) -> Iterator[Page]:
         "index.html": board_page, "compare.html": compare, "gallery.html": gallery, "studies.html": studies,
         "data.html": data, "methods.html": methods, "cite.html": cite, "runs": runs, "figures": figures,
     }  # fmt: skip
-    shown = [file for file, module in kinds.items() if module.exists(board)]
+    shown = {kind: module for kind, module in kinds.items() if module.exists(board)}
     nav = tuple((file, title) for file, title in NAV if file in shown)
     style = environment().get_template("site.css.j2").render()
-    drawing = figures.pages(board, nav) if "figures" in shown else ()
-    yield Page("assets/site.css", style.encode())
-    for file in shown:
-        yield from drawing if file == "figures" else kinds[file].pages(board, nav)
+    made = {kind: module.pages(board, nav) for kind, module in shown.items()}
+    return made | {"assets": iter([Page("assets/site.css", style.encode())])}
+
+
+def _write(site: Path, made: Iterable[Page]) -> list[str]:
+    """Write pages that are not there already; returns the paths of all."""
+    paths = []
+    for page in made:
+        path = site / page.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not (path.is_file() and path.read_bytes() == page.content):
+            write_atomic(path, page.content, durable=False)
+        paths.append(page.path)
+    return paths
 
 
 def _sweep(site: Path, made: Sequence[str]) -> None:
