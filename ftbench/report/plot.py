@@ -150,14 +150,14 @@ def _front_boxes(marks: Sequence[Mark]) -> list[Box]:
     return boxes
 
 
-def _meet(boxes: np.ndarray, others: Sequence[Box]) -> np.ndarray:
+def _meet(boxes: np.ndarray, others: Sequence[Box] | np.ndarray) -> np.ndarray:
     """(p,) int: how many of the others each of the boxes (p, 4), left, top, right, bottom, meets."""
     other = np.reshape(others, (-1, 4)).T
     left, top, right, bottom = (boxes[:, [i]] for i in range(4))
     return ((left < other[2]) & (other[0] < right) & (top < other[3]) & (other[1] < bottom)).sum(axis=1)
 
 
-def _cross(leaders: np.ndarray, others: Sequence[Box]) -> np.ndarray:
+def _cross(leaders: np.ndarray, others: Sequence[Box] | np.ndarray) -> np.ndarray:
     """(p,) int: how many of the others each of the leaders (p, 4), from x, y to x, y, runs through."""
     box = np.reshape(others, (-1, 4))
     enter, leave = np.zeros((len(leaders), len(box))), np.ones((len(leaders), len(box)))
@@ -169,11 +169,11 @@ def _cross(leaders: np.ndarray, others: Sequence[Box]) -> np.ndarray:
     return (enter < leave).sum(axis=1)
 
 
-def _chain(leader: np.ndarray) -> list[Box]:
-    """A leader as small boxes."""
+def _chain(leader: np.ndarray) -> np.ndarray:
+    """A leader as small boxes (8, 4)."""
     at = np.linspace(leader[:2], leader[2:], 9)
     low, high = np.minimum(at[:-1], at[1:]) - 0.5, np.maximum(at[:-1], at[1:]) + 0.5
-    return [tuple(map(float, box)) for box in np.hstack([low, high])]
+    return np.hstack([low, high])
 
 
 @dataclass(frozen=True)
@@ -284,13 +284,14 @@ def _labelled(marks: Sequence[Mark], words_of_ceiling: Sequence[Box] = (), ceili
 def _settled(order: Sequence[int], places: Mapping[int, _Places]) -> tuple[float, dict]:
     """The places of labels that are placed in this order, in `_SWEEPS` rounds, and what they cost together."""
     chosen: dict[int, int] = {}
-    chains: dict[tuple[int, int], list[Box]] = {}
+    chains: dict[tuple[int, int], np.ndarray] = {}
     for _ in range(_SWEEPS):
         total, before = 0.0, dict(chosen)
         for i in order:
             made = places[i]
-            labels = [tuple(places[k].boxes[place]) for k, place in chosen.items() if k != i]
-            leaders = [box for k, place in chosen.items() if k != i for box in chains[k, place]]
+            others = [(k, place) for k, place in chosen.items() if k != i]
+            labels = np.array([places[k].boxes[place] for k, place in others])
+            leaders = np.concatenate([np.empty((0, 4)), *(chains[other] for other in others)])
             cost = made.cost + _FORBIDDEN * _meet(made.boxes, labels) + 400 * _meet(made.boxes, leaders)
             chosen.pop(i, None)
 
