@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Render the leaderboard: a folder of pages that opens without a server."""
     from ftbench import console
-    from ftbench.report import aggregate, render
+    from ftbench.report import reading, render
 
     with console.progress_bars() as progress:
         told: list[str] = []
@@ -39,7 +39,7 @@ def report(
     for text in told:
         _warn(text)
     for what, end in (
-        (aggregate.LEFT_OUT, "left out of the board"), (aggregate.UNCHECKED, "shown without an interval, not checked")
+        (reading.LEFT_OUT, "left out of the board"), (reading.UNCHECKED, "shown without an interval, not checked")
     ):  # fmt: skip
         if count := sum(what in text for text in told):
             _warn(f"{counted(count, 'record')} {'is' if count == 1 else 'are'} {end}: see above.")

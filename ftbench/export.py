@@ -17,7 +17,8 @@ from ftbench import runfile, scores
 from ftbench.errors import DataError, FtbenchError, unknown
 from ftbench.items import Progress, silent
 from ftbench.report import words
-from ftbench.report.aggregate import _ROUNDING, Row, Score, Table, _stacked, _units, load, tables
+from ftbench.report.aggregate import Row, Score, Table, _stacked, _units, load, tables
+from ftbench.report.reading import ROUNDING
 
 _COLUMNS = ("task", "data", "board", "place", "method", "title", "settings", "track", "encoder", "seeds", "ranked",
             "group", "measure", "mean", "low", "high", "tie_low", "tie_high", "reason", "records")  # fmt: skip
@@ -100,7 +101,7 @@ def _with_intervals(table: Table, names: Sequence[str], progress: Progress) -> T
             if name != table.task["headline"] and row.scores[name].mean is not None:
                 values = {entry.record["id"]: _units(entry, name) for entry in row.entries}
                 stack = _stacked(row, values)[1]  # (s, u)
-                if abs(stack.mean() - row.scores[name].mean) > _ROUNDING:
+                if abs(stack.mean() - row.scores[name].mean) > ROUNDING:
                     files = " ".join(str(entry.path) for entry in row.entries)
                     raise DataError(f"{name} of {row.title} is not what its run files give: ftbench rescore {files}")
                 low, high = scores.intervals(stack[None])[0].tolist()  # (1, s, u) -> (1, 2)

@@ -6,9 +6,8 @@ wheel has none) both are unknown, never guessed. A record whose headline is not 
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from statistics import fmean, median
 
@@ -17,16 +16,14 @@ import numpy as np
 from ftbench import record as records
 from ftbench import release
 from ftbench.compare import DIGITS
-from ftbench.errors import DataError
 from ftbench.items import Progress
 from ftbench.provenance import short_title
 from ftbench.report import certainty, queries, quiet
+from ftbench.report.reading import read_all
 
 _ALPHA = 0.05  # family-wise error of "not separable from the best"
 WIDE_BAND = 0.01  # a tie band wider than this is worth a warning: it moves the second decimal
 CHANCE = "random"  # the method whose score is drawn as chance
-LEFT_OUT, UNCHECKED = "It is left out of the board", "It is shown without an interval"  # ends of texts on records
-_ROUNDING = 1e-9  # a record's mean and that of its run file's values differ by less: they are added up otherwise
 
 
 @dataclass(frozen=True)
@@ -175,19 +172,17 @@ def load(results: Path, version: str | None = None) -> list[Entry]:
 def tables(entries: Iterable[Entry], progress: Progress = quiet) -> list[Table]:
     """The tables of a page, in order of task, data set and board; query2item first, equal-compute first."""
     entries = list(entries)
-    read = count(1)
-
-    def report() -> None:
-        progress(next(read), len(entries))
-
     groups: dict[tuple, list[Entry]] = {}
     for entry in entries:
         task, data = entry.record["task"], entry.record["data"]
         groups.setdefault((task["kind"] != "query2item", task["name"], data["name"]), []).append(entry)
+    order = sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2]))
+    chosen = {name: _current(groups[name]) for name in order}
+    read = read_all({name: [(e.path, e.record) for e in current] for name, (current, _) in chosen.items()}, progress)
     made, values = [], {}
-    for name in sorted(groups, key=lambda name: (name[0], name[1], not name[2].startswith("studio"), name[2])):
-        current, replaced = _current(groups[name])
-        missing, wrong = _read(current, values, report)
+    for name, (current, replaced) in chosen.items():
+        missing, wrong = read[name].missing, read[name].wrong
+        values |= read[name].values
         budgets = sorted({_budget(e.record) for e in current if _spends(e.record)}) or [("equal-compute", 0.0)]
         kinds = [board for board, _ in budgets]
         for board, spent in budgets:
@@ -236,34 +231,6 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
         kept[(_identity(entry.record), board, entry.record["seed"])] = entry
     chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
     return chosen, len(entries) - len(chosen)
-
-
-def _read(entries: Sequence[Entry], values: dict, report: Callable[[], None]) -> tuple[dict[Path, str], set[Path]]:
-    """Add the values of finished records, by id; returns why, for those whose run file does not give them, and which
-    of these have a headline that is not the mean of the values that it gives."""
-    done, missing, wrong = [entry for entry in entries if entry.record["status"] == "ok"], {}, set()
-    for entry, found in zip(done, queries.read((e.path, e.record) for e in done), strict=True):
-        if isinstance(found, DataError):
-            missing[entry.path] = f"{found} {UNCHECKED}."
-        elif text := _difference(entry, found):
-            missing[entry.path] = text
-            wrong.add(entry.path)
-        else:
-            values[entry.record["id"]] = found
-        report()
-    return missing, wrong
-
-
-def _difference(entry: Entry, found: queries.Values | None) -> str:
-    """Why a record's headline does not follow from the values of its run file; "" where it does, or is null."""
-    headline = entry.record["task"]["headline"]
-    told = entry.record["scores"][headline]["mean"]
-    if found is None or abs(found[1].mean() - told) < _ROUNDING:
-        return ""
-    return (
-        f"{entry.path}: the record says {headline} {told:.6g}, its run file gives {found[1].mean():.6g}. {LEFT_OUT}. "
-        f"What else differs: ftbench rescore {entry.path}"
-    )
 
 
 def _table(board: str, entries: Sequence[Entry], shown: Sequence[Entry], replaced: int) -> Table:

@@ -4,9 +4,7 @@ Reads only what stands in the top of a ranking, and once what the runs of a data
 values are those of `scores.PairScores`, to the last digit. Must not know pages or rows.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +18,6 @@ from ftbench.errors import DataError
 _HEAD = ("pair", "depth", "relevant_from", "query_ids.list.element", "item_ids.list.element")
 _MOST_CELLS = 64_000_000  # queries x items that are held as a table (a byte each); beyond, lists are compared,
 _FEW = 8  # as they are where queries have at most so many judgements: that is faster then
-_AHEAD = 8  # run files that are open before their turn, at about 0.5 MB
 _WRONG = (ValueError, TypeError, KeyError, IndexError, OSError)  # what a file raises that is no run file
 _ROUNDING = 1e-9  # a record's mean and that of its values differ by less; means are near 1
 
@@ -132,25 +129,15 @@ class _File:
 
 def read(found: Iterable[tuple[Path, Mapping]]) -> Iterator[Values | DataError | None]:
     """The units and values of the headlines of records of one task and data set, in order; None for a headline that is
-    null, an error where the run file does not give it. Files are opened ahead by two other threads.
+    null, an error where the run file does not give it.
     """
-    shared, waiting = _Shared(), deque()
-
-    def first() -> Values | DataError | None:
-        path, record, opened = waiting.popleft()
+    shared = _Shared()
+    for path, record in found:
         try:
-            return opened and shared.values(path, record, opened.result())
-        except DataError as problem:
-            return problem
-
-    with ThreadPoolExecutor(2) as pool:
-        for path, record in found:
             known = record["scores"][record["task"]["headline"]]["mean"] is not None
-            waiting.append((path, record, pool.submit(_opened, path, record) if known else None))
-            if len(waiting) > _AHEAD:
-                yield first()
-        while waiting:
-            yield first()
+            yield shared.values(path, record, _opened(path, record)) if known else None
+        except DataError as problem:
+            yield problem
 
 
 def _opened(path: Path, record: Mapping) -> _File | None:
