@@ -82,8 +82,8 @@ def test_figures_for_papers_are_the_same_bytes_and_kept_while_their_data_are(res
     board = site.gather(results, lambda *_: None)
     (figure, *_) = figures.of_table(board.tables[2])
     assert (
-        figures.draw(figure, "svg") == figures.draw(figure, "svg")
-        and figure.key in figures.draw(figure, "svg").decode()
+        figures.draw(figure) == figures.draw(figure)
+        and figure.key in figures.draw(figure)["svg"].decode()
     )
     kept = tmp_path / "figures" / f"{figure.stem}.png"
     kept.parent.mkdir()

@@ -9,7 +9,6 @@ import io
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
-from functools import lru_cache
 
 from ftbench.report import plot, words
 from ftbench.report.aggregate import Row, Table
@@ -26,6 +25,7 @@ _AXES = (  # (cost, axis); the first that separate a table's methods are drawn
 _MOST_AXES, _MOST_TABLES = 2, 4  # so that drawing all of them anew stays a matter of seconds
 _DRAWING = 2  # changes with the look of the figures: earlier files are drawn anew
 _DPI = 200  # of the PNG: sharp on a page, and small in a repository
+KINDS = ("svg", "png")
 _LEFT_OUT = {"svg": ("Date", "Creator"), "png": ("Software",)}  # what matplotlib would write of the time and itself
 _FONT = 9.5  # points; a figure is 400 points wide
 _HALO = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # behind a label: a line below it stops there
@@ -67,9 +67,10 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """figures/*.svg and *.png."""
     for table in drawn(board.tables):
         for figure in of_table(table):
-            for kind in ("svg", "png"):
-                path = f"figures/{figure.stem}.{kind}"
-                yield Page(path, _kept(board, path, figure.key) or draw(figure, kind))
+            paths = {kind: f"figures/{figure.stem}.{kind}" for kind in KINDS}
+            found = {kind: _kept(board, path, figure.key) for kind, path in paths.items()}
+            made = {} if all(found.values()) else draw(figure)
+            yield from (Page(path, found[kind] or made[kind]) for kind, path in paths.items())
 
 
 def _kept(board: Board, path: str, key: str) -> bytes | None:
@@ -109,16 +110,14 @@ def label(row: Row) -> str:
     return " ".join(parts) + (" (zero-shot)" if row.is_zero_shot else "")
 
 
-def draw(figure: Figure, kind: str) -> bytes:
-    """The figure as a file of that kind, "svg" or "png". No date and no random name is in it."""
+def draw(figure: Figure) -> dict[str, bytes]:
+    """The figure as a file of each kind. No date and no random name is in it."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    made = _plotted(figure)
+    made, files = plot.plot(figure.axis, figure.points, figure.ceiling), {}
     settings = {"svg.hashsalt": "ftbench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": _FONT,
                 "text.parse_math": False}  # fmt: skip
-    about = {"Description": f"ftbench {figure.key}"} | dict.fromkeys(_LEFT_OUT[kind])
-    out = io.BytesIO()
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of letters that the font lacks: a box stands for them
         canvas = Canvas(figsize=(plot.WIDTH / 72, plot.HEIGHT / 72), facecolor="white")
@@ -126,14 +125,11 @@ def draw(figure: Figure, kind: str) -> bytes:
         axes.axis("off")
         _draw_frame(axes, made, figure.measure)
         _draw_marks(axes, made)
-        canvas.savefig(out, format=kind, dpi=_DPI, metadata=about)
-    return out.getvalue()
-
-
-@lru_cache(maxsize=1)
-def _plotted(figure: Figure) -> plot.Plot:
-    """The figure's geometry, which its files of both kinds share."""
-    return plot.plot(figure.axis, figure.points, figure.ceiling)
+        for kind in KINDS:
+            about = {"Description": f"ftbench {figure.key}"} | dict.fromkeys(_LEFT_OUT[kind])
+            canvas.savefig(out := io.BytesIO(), format=kind, dpi=_DPI, metadata=about)
+            files[kind] = out.getvalue()
+    return files
 
 
 def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
