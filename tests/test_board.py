@@ -363,3 +363,12 @@ def test_records_that_mean_harm_are_shown_as_texts(opened, tmp_path):
             assert r"\end{x}" not in made and not re.search(r"(?<!\\)(%(?! ftbench)|\$)", made)
             assert tab.evaluate("window.harmed") is None
             assert HOSTILE.split("\u2028")[0] in tab.locator(".scores tbody th").first.inner_text()
+
+
+def test_the_figure_fits_the_window_when_that_is_resized(opened):
+    tab = opened()
+    for width in (390, 1000):
+        tab.set_viewport_size({"width": width, "height": 900})
+        room = "Math.min(820, document.querySelector('#board').clientWidth)"
+        tab.wait_for_function(f"Number(document.querySelector('#cost svg').getAttribute('width')) === {room}")
+        assert tab.locator("#board").is_visible() and tab.evaluate(room) > 350
