@@ -9,7 +9,7 @@ trec_eval: gains are linear in nDCG, and recall and ap divide by the number of r
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from math import comb, log2
 
 import numpy as np
@@ -95,14 +95,10 @@ class _Flat:
         self.ranking = ranking
         self.queries = len(ranking.query_ids)
         self.owner = np.repeat(np.arange(self.queries), np.diff(ranking.offsets))
+        relevant = np.flatnonzero(ranking.gain >= ranking.relevant_from)
+        self.rel_owner, self.rel_rank = self.owner[relevant], ranking.rank[relevant].astype(np.int64)
         self.ideals = ideals or Ideals(ranking.ideal_offsets, ranking.ideal, ranking.relevant_from)
         self.relevant = self.ideals.relevant
-
-    @cached_property
-    def relevant_found(self) -> tuple[np.ndarray, np.ndarray]:
-        """Queries and ranks, int64 each, of the relevant items, in order of query and rank."""
-        found = np.flatnonzero(self.ranking.gain >= self.ranking.relevant_from)
-        return self.owner[found], self.ranking.rank[found].astype(np.int64)
 
     def _sum(self, owner: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(owner, weights, minlength=self.queries)
@@ -111,7 +107,8 @@ class _Flat:
         kind, k = measure.kind, measure.k
         if kind == "ndcg":
             return self._ndcg(k)
-        owner, ranks = (column[self.relevant_found[1] <= k] for column in self.relevant_found)
+        inside = self.rel_rank <= k
+        owner, ranks = self.rel_owner[inside], self.rel_rank[inside]
         if kind in ("recall", "hit", "p"):
             hits = self._sum(owner)
             given = hits / self.relevant if kind == "recall" else (hits > 0) if kind == "hit" else hits / k

@@ -33,6 +33,12 @@ def test_where_the_other_process_fails_the_work_is_done_here(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_process_that_ends_while_it_sends_is_made_up_for(monkeypatch):
+    half = b"\0\0\1\0 fewer bytes than it says"
+    monkeypatch.setattr(beside, "_send", lambda work, writing: os.write(writing.fileno(), half))
+    assert beside.begun(os.getpid)() == os.getpid()
+
+
 def test_an_error_of_the_work_is_raised_where_it_is_asked_for():
     result = beside.begun(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -81,10 +81,7 @@ def test_figures_for_papers_are_the_same_bytes_and_kept_while_their_data_are(res
     assert "<dc:date>" not in text and "http-equiv" not in text
     board = site.gather(results, lambda *_: None)
     (figure, *_) = figures.of_table(board.tables[2])
-    assert (
-        figures.draw(figure) == figures.draw(figure)
-        and figure.key in figures.draw(figure)["svg"].decode()
-    )
+    assert figures.draw(figure) == figures.draw(figure) and figure.key in figures.draw(figure)["svg"].decode()
     kept = tmp_path / "figures" / f"{figure.stem}.png"
     kept.parent.mkdir()
     kept.write_bytes(b"drawn elsewhere " + figure.key.encode())

@@ -28,7 +28,7 @@ def begun(work: Callable[[], T]) -> Callable[[], T]:
     def result() -> T:
         try:
             return reading.recv()
-        except EOFError:
+        except (EOFError, OSError):  # it ended before or while it sent
             return work()
         finally:
             process.join()

@@ -192,7 +192,7 @@ class Run:
         ]
         return found + ([("Floating-point operations", words.number(cost["flops"]))] if cost["flops"] else [])
 
-    @cached_property
+    @property
     def method_settings(self) -> list[tuple[str, str]]:
         return settings(self.record["method"]["config"])
 
@@ -247,7 +247,7 @@ class Run:
                 ("encoder weights", (r["encoder"] or {}).get("weights_sha256"))]  # fmt: skip
         return [(name, text) for name, text in rows if text]
 
-    @cached_property
+    @property
     def reproductions(self) -> list["Reproduction"]:
         return [reproduction(self.entry, again) for again in self.entry.reproductions]
 
