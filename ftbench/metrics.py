@@ -9,7 +9,7 @@ trec_eval: gains are linear in nDCG, and recall and ap divide by the number of r
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import comb, log2
 
 import numpy as np
@@ -94,11 +94,14 @@ class _Flat:
     def __init__(self, ranking: Ranking, ideals: Ideals | None = None):
         self.ranking = ranking
         self.queries = len(ranking.query_ids)
-        self.owner = np.repeat(np.arange(self.queries), np.diff(ranking.offsets))
-        relevant = np.flatnonzero(ranking.gain >= ranking.relevant_from)
-        self.rel_owner, self.rel_rank = self.owner[relevant], ranking.rank[relevant].astype(np.int64)
         self.ideals = ideals or Ideals(ranking.ideal_offsets, ranking.ideal, ranking.relevant_from)
         self.relevant = self.ideals.relevant
+
+    @cached_property
+    def hits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the relevant entries: whose they are and their ranks, both (r,) int64."""
+        relevant = np.flatnonzero(self.ranking.gain >= self.ranking.relevant_from)
+        return self.ranking.owner[relevant], self.ranking.rank[relevant].astype(np.int64)
 
     def _sum(self, owner: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(owner, weights, minlength=self.queries)
@@ -107,8 +110,7 @@ class _Flat:
         kind, k = measure.kind, measure.k
         if kind == "ndcg":
             return self._ndcg(k)
-        inside = self.rel_rank <= k
-        owner, ranks = self.rel_owner[inside], self.rel_rank[inside]
+        owner, ranks = (part[self.hits[1] <= k] for part in self.hits)
         if kind in ("recall", "hit", "p"):
             hits = self._sum(owner)
             given = hits / self.relevant if kind == "recall" else (hits > 0) if kind == "hit" else hits / k
@@ -131,7 +133,7 @@ class _Flat:
             raise FtbenchError(f"ndcg@{k} needs ranks to {k}, the run keeps {ranking.depth}. Run with --depth {k}.")
         inside = np.flatnonzero((ranking.rank <= k) & (ranking.gain > 0))
         gain = ranking.gain[inside] * discounts(k)[ranking.rank[inside] - 1]
-        top = self._sum(self.owner[inside], gain)
+        top = self._sum(ranking.owner[inside], gain)
         ideal = self.ideals.dcg(k)
         return np.where(np.isnan(self.relevant), np.nan, top / np.where(ideal > 0, ideal, 1))
 
@@ -149,7 +151,7 @@ def tie_band(ranking: Ranking, name: str) -> tuple[np.ndarray, np.ndarray, np.nd
     flat = _Flat(ranking)
     value = flat.value(measure)
     bands = [value.copy(), value.copy(), value.copy()]
-    tied = np.unique(flat.owner[(ranking.tie_size > 1) & (ranking.gain > 0)])
+    tied = np.unique(ranking.owner[(ranking.tie_size > 1) & (ranking.gain > 0)])
     ideal = flat.ideals.dcg(measure.k) if measure.kind == "ndcg" else None
     for query in tied[~np.isnan(value[tied])]:
         groups = _groups(ranking, int(query))

@@ -52,13 +52,14 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as problem:
+    except BaseException as problem:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if not isinstance(problem, OSError):
+            raise
         raise DataError(
             f"cannot write {path.name} to {path.parent}: {problem.strerror or problem}. Choose another folder."
         ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_run(path: Path, run: Run, judgements: Judgements) -> dict:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class Ranking:
     ideal: np.ndarray
     relevant_from: float
     depth: int = 10
+
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """(e,) int64: the query of each entry."""
+        return np.repeat(np.arange(len(self.query_ids)), np.diff(self.offsets))
 
 
 def rank(

@@ -40,6 +40,7 @@ def environment() -> object:
         loader=PackageLoader("ftbench.report", "templates"),
         autoescape=True,  # every name and text comes from records, which others may have written
         undefined=StrictUndefined,
+        auto_reload=False,  # looking for changed templates takes a twelfth of a run page's time
         trim_blocks=True,
         lstrip_blocks=True,
     )

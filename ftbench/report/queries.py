@@ -31,7 +31,7 @@ class Top:
     """The top of a ranking: as much of a `search.Ranking` as measures to its depth ask for. gain (q k,) float64."""
 
     query_ids: Sequence[str]
-    offsets: np.ndarray
+    owner: np.ndarray
     rank: np.ndarray
     gain: np.ndarray
     relevant_from: float
@@ -97,10 +97,10 @@ class Gallery:
         return found.ravel()
 
     def _ranks(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of rankings k deep: offsets (q+1,) and rank (q k,) int32."""
+        """Of rankings k deep: owner (q k,) int64 and rank (q k,) int32."""
         if k not in self._to:
-            asks = np.arange(len(self.query_ids) + 1)
-            self._to[k] = asks * k, np.tile(np.arange(1, k + 1, dtype=np.int32), len(asks) - 1)
+            asks = np.arange(len(self.query_ids))
+            self._to[k] = np.repeat(asks, k), np.tile(np.arange(1, k + 1, dtype=np.int32), len(asks))
         return self._to[k]
 
     def values(self, item: np.ndarray, measure: str) -> np.ndarray:
@@ -108,11 +108,11 @@ class Gallery:
 
         Raises ValueError for items of another gallery.
         """
-        fits = len(item) == len(self.query_ids) * self.depth
-        if not fits or item.min(initial=0) < 0 or item.max(initial=0) >= self.n_items:
+        k, fits = min(metrics.parse(measure).k, self.depth), len(item) == len(self.query_ids) * self.depth
+        first = item.reshape(len(self.query_ids), self.depth)[:, :k] if fits else item
+        if not fits or first.min(initial=0) < 0 or first.max(initial=0) >= self.n_items:
             raise ValueError("other items than the gallery's")
-        k = min(metrics.parse(measure).k, self.depth)
-        gains = self.gains(item.reshape(len(self.query_ids), self.depth)[:, :k])
+        gains = self.gains(first)
         top = Top(self.query_ids, *self._ranks(k), gains, self.relevant_from, k)
         return metrics.evaluate(top, [measure], self.ideals)[measure]
 
