@@ -53,6 +53,16 @@ class Entry:
     record: Mapping
     reproductions: tuple[Mapping, ...] = ()
 
+    @cached_property
+    def identity(self) -> tuple:
+        """What makes a row, apart from the seed."""
+        record, encoder = self.record, self.record["encoder"]
+        return (
+            record["method"]["name"], canonical(record["method"]["config"]), record["track"],
+            (encoder["name"], encoder["weights_sha256"]) if encoder else None,
+            canonical(record["trainer"]) if _spends(record) else "", record["precision"],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Row:
@@ -110,7 +120,7 @@ class Row:
     @cached_property
     def slug(self) -> str:
         """A short name of the row within its table, the same from one rendering to the next: addresses hold it."""
-        return f"{self.method}-{hashlib.sha256(canonical(_identity(self.first)).encode()).hexdigest()[:6]}"
+        return f"{self.method}-{hashlib.sha256(canonical(self.entries[0].identity).encode()).hexdigest()[:6]}"
 
     @property
     def sort_key(self) -> tuple:
@@ -208,16 +218,6 @@ def _spends(record: Mapping) -> bool:
     return record["method"]["trained"] and record["track"] != "zero-shot"
 
 
-def _identity(record: Mapping) -> tuple:
-    """What makes a row, apart from the seed."""
-    encoder = record["encoder"]
-    return (
-        record["method"]["name"], canonical(record["method"]["config"]), record["track"],
-        (encoder["name"], encoder["weights_sha256"]) if encoder else None,
-        canonical(record["trainer"]) if _spends(record) else "", record["precision"],
-    )  # fmt: skip
-
-
 def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     """The records of the newest data and task definition, the newest of each row and seed; and how many were left."""
     newest = max(entries, key=lambda e: (e.record["date"], e.record["id"])).record
@@ -230,8 +230,8 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     kept: dict[tuple, Entry] = {}
     for entry in sorted(same, key=lambda e: (e.record["status"] == "ok", e.record["date"], e.record["id"])):
         board = entry.record["board"] if _spends(entry.record) else ""
-        kept[(_identity(entry.record), board, entry.record["seed"])] = entry
-    chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
+        kept[(entry.identity, board, entry.record["seed"])] = entry
+    chosen = sorted(kept.values(), key=lambda e: (e.identity, e.record["seed"]))
     return chosen, len(entries) - len(chosen)
 
 
@@ -241,7 +241,7 @@ def _table(board: str, entries: Sequence[Entry], shown: Sequence[Entry], replace
     failed = tuple(entry for entry in shown if entry.record["status"] != "ok")
     grouped: dict[tuple, list[Entry]] = {}
     for entry in done:
-        grouped.setdefault(_identity(entry.record), []).append(entry)
+        grouped.setdefault(entry.identity, []).append(entry)
     rows = _with_variants(sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key))
     ranked, references = (tuple(row for row in rows if row.ranked is kind) for kind in (True, False))
     first = (done or entries)[0].record
