@@ -57,13 +57,11 @@ def render(
 def gather(results: Path, progress: Progress, version: str | None = None) -> Board:
     """The board of a results folder as it is, or of a release of it."""
     entries = load(results, version)
-    digest = beside.begun(partial(_digest, entries))
     found = tuple(tables(entries, progress))
-    if wrong := {entry.path for table in found for entry in table.left_out}:
-        entries = [entry for entry in entries if entry.path not in wrong]
-        digest = partial(_digest, entries)
+    wrong = {entry.path for table in found for entry in table.left_out}
+    entries = [entry for entry in entries if entry.path not in wrong]
     facts = _facts(entries, found) | {"release": version, "changes": release.changes(results, version)}
-    return Board(Path(results), tuple(entries), found, facts | {"digest": digest()}, version)
+    return Board(Path(results), tuple(entries), found, facts, version)
 
 
 def problems(board: Board) -> list[str]:
@@ -120,10 +118,6 @@ def _sweep(site: Path, made: Sequence[str]) -> None:
     write_atomic(note, (json.dumps(sorted(made), indent=0) + "\n").encode())
 
 
-def _digest(entries: Sequence[Entry]) -> str:
-    return citation.digest(entry.record for entry in entries)
-
-
 def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
     """What the head and foot of the pages say. No clock: the date is that of the newest record."""
     records = [entry.record for entry in entries]
@@ -142,6 +136,7 @@ def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
         "newest": newest,
         "day": f"{day.day} {day:%B %Y}",
         "year": newest[:4],
+        "digest": citation.digest(records),
         "commits": sorted({record["git"]["commit"][:12] for record in records if record["git"]["commit"]}),
         "dirty": sum(bool(record["git"]["dirty"]) for record in records),
     }
