@@ -98,10 +98,10 @@ class _Flat:
         self.relevant = self.ideals.relevant
 
     @cached_property
-    def hits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the relevant entries: whose they are and their ranks, both (r,) int64."""
-        relevant = np.flatnonzero(self.ranking.gain >= self.ranking.relevant_from)
-        return self.ranking.owner[relevant], self.ranking.rank[relevant].astype(np.int64)
+    def relevant_found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Queries and ranks, int64 each, of the relevant items, in order of query and rank."""
+        found = np.flatnonzero(self.ranking.gain >= self.ranking.relevant_from)
+        return self.ranking.owner[found], self.ranking.rank[found].astype(np.int64)
 
     def _sum(self, owner: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(owner, weights, minlength=self.queries)
@@ -110,7 +110,7 @@ class _Flat:
         kind, k = measure.kind, measure.k
         if kind == "ndcg":
             return self._ndcg(k)
-        owner, ranks = (part[self.hits[1] <= k] for part in self.hits)
+        owner, ranks = (column[self.relevant_found[1] <= k] for column in self.relevant_found)
         if kind in ("recall", "hit", "p"):
             hits = self._sum(owner)
             given = hits / self.relevant if kind == "recall" else (hits > 0) if kind == "hit" else hits / k

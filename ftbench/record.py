@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
-from ftbench import beside, schema
+from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import DataError, FtbenchError, RunError, counted, several
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
@@ -34,7 +34,6 @@ COST_FIELDS = (
     "peak_memory_bytes", "index_bytes_per_item", "flops",
 )  # fmt: skip
 
-_MANY = 500  # records of which two processes read half each: below, starting one takes as long
 _NAME = re.compile(r".+-[0-9a-f]{12}(\.repro-[0-9a-f]{12})?\.json")  # of a record's file
 
 # --- identity
@@ -154,24 +153,15 @@ def read_all(results: Path) -> list[tuple[Path, dict]]:
     results = Path(results)
     if not results.is_dir():
         raise DataError(f"there is no folder {results}. Make a run first: ftbench run, or name it: --results")
-    paths = sorted(results.glob("*/*/*.json"))
-    half = len(paths) // 2 if len(paths) >= _MANY else 0
-    others = beside.begun(lambda: _read_each(paths[:half])) if half else lambda: ([], [])
-    (late, late_bad), (found, bad) = _read_each(paths[half:]), others()
-    if bad := bad + late_bad:
-        raise several(f"{results}", bad, DataError)
-    return found + late
-
-
-def _read_each(paths: Sequence[Path]) -> tuple[list[tuple[Path, dict]], list[str]]:
-    """The records that can be read, with their paths, and what is wrong with the others."""
     found, bad = [], []
-    for path in paths:
+    for path in sorted(results.glob("*/*/*.json")):
         try:
             found.append((path, read(path)))
         except FtbenchError as problem:
             bad.append(str(problem))
-    return found, bad
+    if bad:
+        raise several(f"{results}", bad, DataError)
+    return found
 
 
 def is_reproduction(path: Path) -> bool:
@@ -229,10 +219,10 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
     are several, and for a run file.
     """
     if given.endswith(".parquet"):
-        near = Path(given).with_suffix(".json").name
-        known = _NAME.fullmatch(near) is not None and not near.startswith("judgements-")
+        beside = Path(given).with_suffix(".json").name
+        known = _NAME.fullmatch(beside) is not None and not beside.startswith("judgements-")
         raise FtbenchError(f"{given}: that is {'a run file' if known else 'no record'}. "
-                           f"Name the record: {near if known else 'METHOD-ID.json'}")  # fmt: skip
+                           f"Name the record: {beside if known else 'METHOD-ID.json'}")  # fmt: skip
     if Path(given).is_file():
         return Path(given), read(Path(given))
     name = Path(given).name.removesuffix(".json").removesuffix(".html")

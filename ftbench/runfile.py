@@ -52,14 +52,13 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as problem:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if not isinstance(problem, OSError):
-            raise
+    except OSError as problem:
         raise DataError(
             f"cannot write {path.name} to {path.parent}: {problem.strerror or problem}. Choose another folder."
         ) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_run(path: Path, run: Run, judgements: Judgements) -> dict:
@@ -197,7 +196,7 @@ def _row(pair: str, ranking: Ranking, slices: Mapping[str, tuple[str, ...]], gai
         inside = set(members)
         bits |= np.array([query in inside for query in ranking.query_ids], dtype=np.int64) << i
     judged = _Judged.of(ranking.query_ids, ranking.item_ids, gains)
-    owner = np.repeat(np.arange(len(ranking.query_ids)), np.diff(ranking.offsets))
+    owner = ranking.owner
     places, below = judged.places(owner, ranking.item), ranking.rank > ranking.depth
     fits = np.array_equal(judged.gains(places), ranking.gain) and (places[below] >= 0).all()
     if not fits or not np.array_equal(judged.gain, ranking.ideal):

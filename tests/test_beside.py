@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ftbench import beside
+from ftbench.report import beside
 
 
 def test_work_is_done_elsewhere_and_its_result_arrives():

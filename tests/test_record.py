@@ -144,18 +144,6 @@ def test_problems_of_all_records_are_reported_together(results):
     assert paths[2].name not in str(caught.value)
 
 
-def test_two_processes_read_what_one_reads(results, monkeypatch):
-    paths = sorted(synthetic.add(results, seed=seed) for seed in range(5))
-    alone = record.read_all(results)
-    monkeypatch.setattr(record, "_MANY", 2)
-    assert record.read_all(results) == alone and [path for path, _ in alone] == paths
-    for path in (paths[0], paths[4]):  # of either half
-        path.write_text("{")
-    with pytest.raises(DataError, match="2 problems") as caught:
-        record.read_all(results)
-    assert str(caught.value).index(paths[0].name) < str(caught.value).index(paths[4].name)
-
-
 def test_a_missing_folder_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="ftbench run"):
         record.read_all(tmp_path / "none")

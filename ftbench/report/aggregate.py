@@ -6,17 +6,15 @@ wheel has none) both are unknown, never guessed. A record whose headline is not 
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from ftbench import beside, release
 from ftbench import record as records
+from ftbench import release
 from ftbench.compare import DIGITS
 from ftbench.items import Progress
 from ftbench.provenance import short_title
@@ -52,16 +50,6 @@ class Entry:
     path: Path
     record: Mapping
     reproductions: tuple[Mapping, ...] = ()
-
-    @cached_property
-    def identity(self) -> tuple:
-        """What makes a row, apart from the seed."""
-        record, encoder = self.record, self.record["encoder"]
-        return (
-            record["method"]["name"], canonical(record["method"]["config"]), record["track"],
-            (encoder["name"], encoder["weights_sha256"]) if encoder else None,
-            canonical(record["trainer"]) if _spends(record) else "", record["precision"],
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,10 +105,10 @@ class Row:
     def hardware(self) -> tuple[str, ...]:
         return tuple(sorted({entry.record["environment"]["fingerprint"] for entry in self.entries}))
 
-    @cached_property
+    @property
     def slug(self) -> str:
         """A short name of the row within its table, the same from one rendering to the next: addresses hold it."""
-        return f"{self.method}-{hashlib.sha256(canonical(self.entries[0].identity).encode()).hexdigest()[:6]}"
+        return f"{self.method}-{hashlib.sha256(canonical(_identity(self.first)).encode()).hexdigest()[:6]}"
 
     @property
     def sort_key(self) -> tuple:
@@ -218,6 +206,16 @@ def _spends(record: Mapping) -> bool:
     return record["method"]["trained"] and record["track"] != "zero-shot"
 
 
+def _identity(record: Mapping) -> tuple:
+    """What makes a row, apart from the seed."""
+    encoder = record["encoder"]
+    return (
+        record["method"]["name"], canonical(record["method"]["config"]), record["track"],
+        (encoder["name"], encoder["weights_sha256"]) if encoder else None,
+        canonical(record["trainer"]) if _spends(record) else "", record["precision"],
+    )  # fmt: skip
+
+
 def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     """The records of the newest data and task definition, the newest of each row and seed; and how many were left."""
     newest = max(entries, key=lambda e: (e.record["date"], e.record["id"])).record
@@ -230,8 +228,8 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     kept: dict[tuple, Entry] = {}
     for entry in sorted(same, key=lambda e: (e.record["status"] == "ok", e.record["date"], e.record["id"])):
         board = entry.record["board"] if _spends(entry.record) else ""
-        kept[(entry.identity, board, entry.record["seed"])] = entry
-    chosen = sorted(kept.values(), key=lambda e: (e.identity, e.record["seed"]))
+        kept[(_identity(entry.record), board, entry.record["seed"])] = entry
+    chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
     return chosen, len(entries) - len(chosen)
 
 
@@ -241,7 +239,7 @@ def _table(board: str, entries: Sequence[Entry], shown: Sequence[Entry], replace
     failed = tuple(entry for entry in shown if entry.record["status"] != "ok")
     grouped: dict[tuple, list[Entry]] = {}
     for entry in done:
-        grouped.setdefault(entry.identity, []).append(entry)
+        grouped.setdefault(_identity(entry.record), []).append(entry)
     rows = _with_variants(sorted((_row(group) for group in grouped.values()), key=lambda row: row.sort_key))
     ranked, references = (tuple(row for row in rows if row.ranked is kind) for kind in (True, False))
     first = (done or entries)[0].record
@@ -330,35 +328,18 @@ def _plain(value: object) -> object:
 def _with_certainty(found: list[Table], values: Mapping) -> list[Table]:
     """The tables with intervals, values by unit and rank groups of their rows."""
     stacked = [[_stacked(row, values) for row in table.all_rows] for table in found]
-    made = [_with_values(table, parts) for table, parts in zip(found, stacked, strict=True)]
-    families = [_family(table) for table in made]
-    with threadpool_limits(1):  # of each of the two processes
-        groups = beside.begun(lambda: certainty.against_leaders(families))
-        ends = iter(certainty.intervals([part and part[1] for parts in stacked for part in parts]))
-        p_values = groups()
-    made = [_with_intervals(table, ends) for table in made]
+    ends = iter(certainty.intervals([part and part[1] for parts in stacked for part in parts]))
+    made = []
+    for table, parts in zip(found, stacked, strict=True):
+        count, rows = len(table.references), []
+        units = next((part[0] for part in (*parts[count:], *parts[:count]) if part), ())
+        for row, part in zip(table.all_rows, parts, strict=True):
+            low, high = next(ends) or (None, None)
+            own, apart = (part[1].mean(axis=0), part[2]) if part and part[0] == units else (None, None)
+            rows.append(replace(row, headline=replace(row.headline, low=low, high=high), values=own, apart=apart))
+        made.append(replace(table, units=units, references=tuple(rows[:count]), rows=tuple(rows[count:])))
+    p_values = certainty.against_leaders([_family(table) for table in made])
     return [table if p is None else _grouped(table, p) for table, p in zip(made, p_values, strict=True)]
-
-
-def _with_values(table: Table, parts: Sequence[queries.Values | None]) -> Table:
-    """The table with the values by unit of its rows, references first; those of other units are left out."""
-    count = len(table.references)
-    units = next((part[0] for part in (*parts[count:], *parts[:count]) if part), ())
-    rows = []
-    for row, part in zip(table.all_rows, parts, strict=True):
-        own, apart = (part[1].mean(axis=0), part[2]) if part and part[0] == units else (None, None)
-        rows.append(replace(row, values=own, apart=apart))
-    return replace(table, units=units, references=tuple(rows[:count]), rows=tuple(rows[count:]))
-
-
-def _with_intervals(table: Table, ends: Iterator[tuple[float, float] | None]) -> Table:
-    """The table with the next intervals for its rows, references first."""
-    references, rows = (
-        tuple(replace(row, headline=replace(row.headline, low=low, high=high))
-              for row in kind for low, high in [next(ends) or (None, None)])
-        for kind in (table.references, table.rows)
-    )  # fmt: skip
-    return replace(table, references=references, rows=rows)
 
 
 def _family(table: Table) -> np.ndarray | None:

@@ -311,8 +311,7 @@ def _both(found: Sequence[Ranking]) -> tuple[tuple[int, ...], ...]:
     answered = np.zeros((len(found), len(ids)), dtype=np.int64)  # (m, q)
     for i, ranking in enumerate(found):
         hit = (ranking.rank <= TOP) & (ranking.gain >= ranking.relevant_from)
-        owner = np.repeat(np.arange(len(ranking.query_ids)), np.diff(ranking.offsets))
-        yes = {ranking.query_ids[q] for q in np.unique(owner[hit])}
+        yes = {ranking.query_ids[q] for q in np.unique(ranking.owner[hit])}
         answered[i] = [query in yes for query in ids]
     counts = answered @ (1 - answered).T  # (m, q) @ (q, m) -> (m, m)
     return tuple(map(tuple, counts.tolist()))

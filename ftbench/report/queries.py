@@ -108,11 +108,11 @@ class Gallery:
 
         Raises ValueError for items of another gallery.
         """
-        k, fits = min(metrics.parse(measure).k, self.depth), len(item) == len(self.query_ids) * self.depth
-        first = item.reshape(len(self.query_ids), self.depth)[:, :k] if fits else item
-        if not fits or first.min(initial=0) < 0 or first.max(initial=0) >= self.n_items:
+        fits = len(item) == len(self.query_ids) * self.depth
+        if not fits or item.min(initial=0) < 0 or item.max(initial=0) >= self.n_items:
             raise ValueError("other items than the gallery's")
-        gains = self.gains(first)
+        k = min(metrics.parse(measure).k, self.depth)
+        gains = self.gains(item.reshape(len(self.query_ids), self.depth)[:, :k])
         top = Top(self.query_ids, *self._ranks(k), gains, self.relevant_from, k)
         return metrics.evaluate(top, [measure], self.ideals)[measure]
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftbench import beside
 from ftbench.errors import DataError
 from ftbench.items import Progress
-from ftbench.report import queries
+from ftbench.report import beside, queries
 
 LEFT_OUT, UNCHECKED = "It is left out of the board", "It is shown without an interval"  # ends of texts on records
 ROUNDING = 1e-9  # a record's mean and that of its run file's values differ by less: they are added up otherwise

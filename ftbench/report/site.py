@@ -13,9 +13,10 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from ftbench import __version__, beside, citation, release
+from ftbench import __version__, citation, release
 from ftbench.errors import DataError
 from ftbench.items import Progress
+from ftbench.report import beside
 from ftbench.report.aggregate import Entry, Table, load, tables
 from ftbench.report.html import NAV, Page, environment
 from ftbench.runfile import write_atomic
@@ -90,12 +91,10 @@ def pages(board: Board) -> dict[str, Iterator[Page]]:
 
 def _write(site: Path, made: Iterable[Page]) -> list[str]:
     """Write pages that are not there already; returns the paths of all."""
-    paths, folders = [], set()
+    paths = []
     for page in made:
         path = site / page.path
-        if path.parent not in folders:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folders.add(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not (path.is_file() and path.read_bytes() == page.content):
             write_atomic(path, page.content, durable=False)
         paths.append(page.path)
