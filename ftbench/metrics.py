@@ -110,7 +110,9 @@ class _Flat:
         kind, k = measure.kind, measure.k
         if kind == "ndcg":
             return self._ndcg(k)
-        owner, ranks = (column[self.relevant_found[1] <= k] for column in self.relevant_found)
+        owner, ranks = self.relevant_found
+        inside = ranks <= k
+        owner, ranks = owner[inside], ranks[inside]
         if kind in ("recall", "hit", "p"):
             hits = self._sum(owner)
             given = hits / self.relevant if kind == "recall" else (hits > 0) if kind == "hit" else hits / k
