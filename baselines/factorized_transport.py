@@ -7,7 +7,7 @@ InfoNCE of the sampled fused similarity; blocks: four InfoNCE terms weighted by 
 inference weights are ours.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,39 +19,63 @@ from ftbench.views import view_weights
 
 
 class Method(method.TwoTower):
+    space = method.spaces(
+        {"primary_share": (0.1, 0.25, 0.4), "loss": ("blocks", "fused"), "inference": ("uniform", "matched")},
+        {"alignment_share": (0.25, 0.4, 0.5, 0.6), "loss": ("blocks", "fused"), "inference": ("uniform", "matched")},
+    )
+
     @dataclass(frozen=True)
     class Config:
-        primary_share: float = 0.25  # a_0 and b_0 in training with queries; on validation of 0.1, 0.25, 0.4
-        alignment_share: float = 0.5  # a_0 and b_0 in training without; on validation of 0.25, 0.4, 0.5, 0.6
-        alignment_weight: float = 0.1  # of the image-text loss beside the query loss; on validation of 0, 0.1, 0.3
-        loss: Literal["fused", "blocks"] = "blocks"  # form of the image-text loss; on validation, better on both tasks
+        primary_share: float = 0.25  # a_0 and b_0 in training with queries
+        alignment_share: float = 0.5  # a_0 and b_0 in training without
+        alignment_weight: float = 0.1  # of the image-text loss beside the query loss
+        loss: Literal["fused", "blocks"] = "blocks"  # form of the image-text loss
         inference: Literal["uniform", "matched"] = "uniform"  # view weights of the item vector
+        draws: int = 1  # auxiliary views drawn per modality and step, with replacement; the method's own is 1
 
-    def fit(self, train, valid, trainer):
-        self.share = self.config.primary_share if len(train.interactions) else self.config.alignment_share
-        return super().fit(train, valid, trainer)
+        def problems(self):
+            return [] if self.draws >= 1 else [f"draws is {self.draws}, expected at least 1"]
 
     def begin(self, data, towers):
         super().begin(data, towers)
         self.shares = [torch.from_numpy(view_weights(ids, self.share)) for ids in (data.views.images, data.views.texts)]
 
+    @property
+    def share(self):
+        return self.config.alignment_share if self.track == "aligned" else self.config.primary_share
+
     def loss(self, batch, towers, generator):
-        self.sampled = []
         tables = (self.views.images, towers.images), (self.views.texts, towers.texts)
+        sides = []
         for (ids, encode), weights in zip(tables, self.shares, strict=True):
             chosen, weights = ids[batch.items], weights[batch.items]  # (b, m)
-            drawn = sample_view(weights, generator)  # (b,), -1 where an item has no auxiliary
-            auxiliary = torch.from_numpy(chosen).gather(1, drawn.clamp(min=0)[:, None])[:, 0]
-            auxiliary = torch.where(drawn >= 0, auxiliary, -1)
             primary = encode(chosen[:, 0])  # (b, d)
-            self.sampled.append(SampledViews(primary, encode(auxiliary.numpy()), weights[:, 0].to(primary.device)))
-        image, text = (sampled_mean(side.primary, side.auxiliary, side.share) for side in self.sampled)
+            share = weights[:, 0].to(primary.device)
+            drawn = [sample_view(weights, generator) for _ in range(self.config.draws)]  # (b,), -1: no auxiliary
+            sides.append([SampledViews(primary, encode(_at(chosen, columns)), share) for columns in drawn])
+        self.sampled = list(zip(*sides, strict=True))  # one pair of sides per draw
+        image, text = (
+            torch.stack([sampled_mean(one.primary, one.auxiliary, one.share) for one in side]).mean(0) for side in sides
+        )
         return self.objective(batch, towers, image, text)
 
-    def alignment(self, towers, image, text):
-        if self.config.loss == "blocks":
-            return block_info_nce(*self.sampled, towers.scale)
-        return super().alignment(towers, image, text)
+    def alignment(self, batch, towers, image, text):
+        if self.config.loss == "fused":
+            return super().alignment(batch, towers, image, text)
+        terms = [block_info_nce(*(_rows(side, batch.both) for side in pair), towers.scale) for pair in self.sampled]
+        return torch.stack(terms).mean()
 
     def weights(self, ids):
         return view_weights(ids, None if self.config.inference == "uniform" else self.share)
+
+
+def _at(ids, columns):
+    """The asset of each row's column (b,); -1 where the column is."""
+    found = torch.from_numpy(ids).gather(1, columns.clamp(min=0)[:, None])[:, 0]
+    return torch.where(columns >= 0, found, -1).numpy()
+
+
+def _rows(side, kept):
+    """The sampled views of some items."""
+    kept = kept.to(side.primary.device)
+    return replace(side, primary=side.primary[kept], auxiliary=side.auxiliary[kept], share=side.share[kept])

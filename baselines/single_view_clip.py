@@ -15,7 +15,7 @@ class Method(method.TwoTower):
 
     @dataclass(frozen=True)
     class Config:
-        alignment_weight: float = 0.1  # of the image-text loss beside the query loss; on validation of 0, 0.1, 0.3
+        alignment_weight: float = 0.1  # of the image-text loss beside the query loss
 
     def loss(self, batch, towers, generator):
         image = towers.images(self.views.images[batch.items, 0])  # (b,) -> (b, d)

@@ -50,8 +50,8 @@ def description(name: str) -> str:
     """A page about one method, task, data set or encoder."""
     from ftbench.encoders.base import ENCODERS
     from ftbench.method import load_method, method_names
+    from ftbench.settings import TrainerConfig
     from ftbench.task import load_task, task_names
-    from ftbench.trainer import TrainerConfig
 
     if name in method_names() or name.endswith(".py"):
         method = load_method(name)

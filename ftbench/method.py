@@ -7,9 +7,9 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-import typing
 from abc import abstractmethod
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ftbench.batches import Batch, TrainingSet
 from ftbench.encoders.base import Encoder
 from ftbench.encoders.cache import cached_features
-from ftbench.errors import FtbenchError, several, unknown
+from ftbench.errors import FtbenchError, unknown
 from ftbench.items import Progress
 from ftbench.losses import info_nce, symmetric_info_nce
-from ftbench.trainer import Batch, Towers, Trained, Trainer, TrainingSet
+from ftbench.settings import TrainerConfig, default_settings, parse_settings
+from ftbench.trainer import Towers, Trained, Trainer
+from ftbench.transport import weighted_mean
 from ftbench.views import Views, view_weights
 
 _EMBED_BATCH = 512
@@ -35,6 +38,9 @@ class Method:
     ranked: False for a ceiling that reads what no method may. trained: whether `fit` spends the budget.
     lexical: True when it scores pairs instead of embedding. seeded: whether another seed gives other numbers.
     zero_shot: whether it also has a row with budget 0.
+    space: for each track the values that `ftbench tune` tries of each setting; `trainer.KEY` is one of the trainer's.
+    tuned: for each track the settings that differ from Config's and the trainer's defaults, from a committed search.
+    parts: other methods that it calls; their files belong to its identity.
     """
 
     modalities: ClassVar[tuple[str, ...]] = ("image", "text")
@@ -43,8 +49,12 @@ class Method:
     lexical: ClassVar[bool] = False
     seeded: ClassVar[bool] = False
     zero_shot: ClassVar[bool] = False
+    space: ClassVar[Mapping[str, Mapping[str, tuple]]] = {}
+    tuned: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    parts: "tuple[Method, ...]" = ()
     name: str = ""
     path: Path | None = None
+    track: str = ""
 
     @dataclass(frozen=True)
     class Config:
@@ -62,7 +72,8 @@ class Method:
         raise NotImplementedError
 
     def score(self, probes: Views, gallery: Views) -> np.ndarray:
-        """(q, n) float32, higher is better; for lexical methods."""
+        """(q, n) float32, higher is better; for lexical methods. One that is trained, too, is given the embedder as a
+        third argument."""
         raise NotImplementedError
 
 
@@ -132,15 +143,27 @@ def item_vector(image_mean, text_mean, normalize):
     return normalize(normalize(image_mean) + normalize(text_mean))
 
 
+def spaces(supervised: Mapping[str, tuple] | None = None, aligned: Mapping[str, tuple] | None = None) -> dict:
+    """What `ftbench tune` tries of a two-tower method: the rates and the loss weight that all share, and its own."""
+    rates = {"trainer.learning_rate": (0.0015, 0.003, 0.006), "alignment_weight": (0.0, 0.1, 0.3)}
+    slower = {"trainer.learning_rate": (0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)}
+    return {"supervised": rates | dict(supervised or {}), "aligned": slower | dict(aligned or {})}
+
+
 class TwoTower(Method):
     """Image and text towers, a loss over sampled views, one fused vector per item at inference."""
 
     trained = True
     seeded = True
+    space = spaces()
 
     def begin(self, data: TrainingSet, towers: Towers) -> None:
         """Nothing to prepare, unless a method says otherwise."""
         self.views = data.views
+
+    def learned(self) -> Iterable[torch.nn.Parameter]:
+        """Parameters of the method's own, made in `begin` on the towers' device, trained beside the towers."""
+        return ()
 
     @abstractmethod
     def loss(self, batch: Batch, towers: Towers, generator: torch.Generator) -> torch.Tensor:
@@ -149,43 +172,84 @@ class TwoTower(Method):
     def objective(self, batch: Batch, towers: Towers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """The loss of a batch from its items' image side and text side, each (b, d), of any length.
 
-        Without queries: symmetric InfoNCE between the sides. With queries: InfoNCE from queries to item vectors, plus
+        Without queries: the image-text loss between the sides. With queries: their loss against item vectors, plus
         `alignment_weight` of the former.
         """
         if batch.queries is None:
-            return self.alignment(towers, image, text)
-        items = item_vector(image, text, F.normalize)
-        queries = towers.queries(batch.queries.reshape(-1)).view(*batch.queries.shape, -1)  # (b * k, d) -> (b, k, d)
-        terms = [
-            info_nce(towers.scale * queries[:, k] @ items.T, batch.same[:, k].to(items.device))
-            for k in range(batch.queries.shape[1])
-        ]
-        loss = torch.stack(terms).mean()
+            return self.alignment(batch, towers, image, text)
+        loss = self.query_loss(batch, towers, item_vector(image, text, F.normalize))
         if self.config.alignment_weight:
-            loss = loss + self.config.alignment_weight * self.alignment(towers, image, text)
+            loss = loss + self.config.alignment_weight * self.alignment(batch, towers, image, text)
         return loss
 
-    def alignment(self, towers: Towers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Symmetric InfoNCE between the two sides of the batch's items."""
-        return symmetric_info_nce(F.normalize(image, dim=-1), F.normalize(text, dim=-1), towers.scale)
+    def query_loss(self, batch: Batch, towers: Towers, items: torch.Tensor) -> torch.Tensor:
+        """InfoNCE from queries to item vectors (b, d), those of the same query text left out of the negatives."""
+        return self.query_terms(batch, towers, lambda queries: queries @ items.T, info_nce)
+
+    def query_terms(
+        self, batch: Batch, towers: Towers, similarity: Callable[[torch.Tensor], torch.Tensor], loss: Callable
+    ) -> torch.Tensor:
+        """The mean of `loss`(logits (b, b), same (b, b)) over the queries of an item.
+
+        similarity: queries (b, d) -> (b, b), row i for query i, column j for item j.
+        """
+        queries = towers.queries(batch.queries.reshape(-1)).view(*batch.queries.shape, -1)  # (b * k, d) -> (b, k, d)
+        terms = [
+            loss(towers.scale * similarity(queries[:, k]), batch.same[:, k].to(queries.device))
+            for k in range(batch.queries.shape[1])
+        ]
+        return torch.stack(terms).mean()
+
+    def alignment(self, batch: Batch, towers: Towers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Symmetric InfoNCE between the two sides of the batch's items that have both; 0 where fewer than two have."""
+        both = batch.both.to(image.device)
+        if both.sum() < 2:
+            return image.sum() * 0.0
+        return symmetric_info_nce(F.normalize(image[both], dim=-1), F.normalize(text[both], dim=-1), towers.scale)
 
     def weights(self, ids: np.ndarray) -> np.ndarray:
         """View weights (n, m) float32 at inference for ids (n, m); all views alike, unless a method says otherwise."""
         return view_weights(ids, None)
 
+    def pool(self, kind: str, vectors: torch.Tensor, ids: np.ndarray) -> torch.Tensor:
+        """One side of items from their views: vectors (n, m, d), zero rows where ids (n, m) are -1 -> (n, d).
+
+        The weighted mean, unless a method says otherwise; a single view must give itself, up to its length.
+        """
+        return weighted_mean(vectors, torch.from_numpy(self.weights(ids)).to(vectors.device))
+
     def fit(self, train: TrainingSet, valid: TrainingSet, trainer: Trainer) -> Trained:
         return trainer.train(self, train)
 
     def embed(self, views: Views, embedder: Embedder) -> np.ndarray:
-        means = []
+        sides = []
         for kind, ids in (("image", views.images), ("text", views.texts)):
-            weights = self.weights(ids)
-            needed = np.where(weights > 0, ids, -1)
-            part = replace(views, **{kind + "s": needed})
-            means.append(np.einsum("nm,nmd->nd", weights, embedder.vectors(part, kind)))
-        width = max(mean.shape[1] for mean in means)
-        image, text = (mean if mean.shape[1] == width else np.zeros((len(mean), width), np.float32) for mean in means)
+            needed = np.where(self.weights(ids) > 0, ids, -1)
+            vectors = torch.from_numpy(embedder.vectors(replace(views, **{kind + "s": needed}), kind))
+            with torch.inference_mode():
+                sides.append(self.pool(kind, vectors.to(embedder.device), ids).float().cpu().numpy())
+        width = max(side.shape[1] for side in sides)
+        image, text = (side if side.shape[1] == width else np.zeros((len(side), width), np.float32) for side in sides)
         return item_vector(image, text, unit).astype(np.float32)
+
+
+class AllViews(TwoTower):
+    """Two towers that encode every view of every item at every step; `pool` makes an item's sides of them."""
+
+    def loss(self, batch: Batch, towers: Towers, generator: torch.Generator) -> torch.Tensor:
+        sides = []
+        for kind, ids, encode in (
+            ("image", self.views.images, towers.images),
+            ("text", self.views.texts, towers.texts),
+        ):
+            chosen = ids[batch.items]  # (b, m)
+            sides.append(self.pool(kind, encode_views(encode, chosen), chosen))
+        return self.objective(batch, towers, *sides)
+
+
+def encode_views(encode: Callable[[np.ndarray], torch.Tensor], ids: np.ndarray) -> torch.Tensor:
+    """All views of items: ids (b, m) int64, -1 where missing -> (b, m, d), zero rows there."""
+    return encode(ids.reshape(-1)).view(*ids.shape, -1)  # (b * m,) -> (b, m, d)
 
 
 def method_names() -> list[str]:
@@ -223,8 +287,9 @@ def _module(name: str):
     return importlib.import_module(f"ftbench.baselines.{name}"), name
 
 
-def load_method(name: str, overrides: dict[str, str] | None = None) -> Method:
-    """A method by name, by entry point or from a Python file, with `--set key=value` overrides as text.
+def load_method(name: str, overrides: dict[str, str] | None = None, track: str = "") -> Method:
+    """A method by name, by entry point or from a Python file, as it is tuned for a track, with `--set key=value`
+    overrides as text.
 
     Raises FtbenchError for an unknown name, a file without a class Method, unknown keys and values of another type.
     """
@@ -232,47 +297,15 @@ def load_method(name: str, overrides: dict[str, str] | None = None) -> Method:
     if not inspect.isclass(getattr(module, "Method", None)) or not issubclass(module.Method, Method):
         raise FtbenchError(f"{name} has no class Method derived from ftbench.method.Method. See CONTRIBUTING.md.")
     cls = module.Method
-    method = cls(parse_settings(f"method {short}", cls.Config(), overrides or {}))
-    method.name, method.path = short, Path(module.__file__)
+    own = {key: value for key, value in cls.tuned.get(track, {}).items() if not key.startswith("trainer.")}
+    config = parse_settings(f"method {short}", replace(cls.Config(), **own), overrides or {})
+    method = cls(config)
+    method.name, method.path, method.track = short, Path(module.__file__), track
     return method
 
 
-def parse_settings(what: str, defaults, overrides: dict[str, str]):
-    """A frozen dataclass with some fields replaced by their values as typed; all problems reported together."""
-    known = {field.name: field for field in fields(defaults)}
-    types = typing.get_type_hints(type(defaults))
-    values, problems = {}, []
-    for key, text in overrides.items():
-        if key not in known:
-            problems.append(str(unknown("setting", key, known)))
-            continue
-        try:
-            values[key] = _value(text, types[key])
-        except ValueError:
-            choices = typing.get_args(types[key])
-            expected = f"one of {', '.join(choices)}" if choices else types[key].__name__
-            problems.append(f"{key}={text}: expected {expected}")
-    for key, value in values.items():
-        if key.endswith("share") and not 0 <= value <= 1:
-            problems.append(f"{key}={value}: expected a share from 0 to 1")
-    changed = replace(defaults, **values)
-    if hasattr(changed, "problems"):
-        problems += changed.problems()
-    if problems:
-        raise several(what, problems)
-    return changed
-
-
-def _value(text: str, kind: type):
-    if kind is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError
-        return text.lower() == "true"
-    if typing.get_origin(kind) is typing.Literal:
-        if text not in typing.get_args(kind):
-            raise ValueError
-        return text
-    value = kind(text)
-    if isinstance(value, float) and not np.isfinite(value):
-        raise ValueError
-    return value
+def trainer_settings(method: Method, overrides: dict[str, str] | None = None) -> TrainerConfig:
+    """The trainer's settings of a loaded method: the track's, as tuned for the method, with overrides as text."""
+    tuned = method.tuned.get(method.track, {}).items()
+    shared = {key.removeprefix("trainer."): value for key, value in tuned if key.startswith("trainer.")}
+    return parse_settings("trainer", replace(default_settings(method.track), **shared), overrides or {})

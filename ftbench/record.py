@@ -52,14 +52,16 @@ def record_id(key: Mapping) -> str:
 def key(record: Mapping) -> dict:
     """What a record's numbers depend on, taken from the record itself or from a draft of it without scores.
 
-    Task definition, data (its splits are in the fingerprint), method file and config, trainer settings, board (null for
+    Task definition, data (its splits are in the fingerprint), method file, those of other methods that it calls, and
+    config, trainer settings, board (null for
     a method that does not train), track, encoder and weights, seed, precision, numerics. Hardware is not among them.
     """
     method, encoder = record["method"], record["encoder"]
     return {
         "task": record["task"]["definition_sha256"],
         "data": record["data"]["fingerprint"],
-        "method": {"sha256": method["sha256"], "config": method["config"]},
+        "method": {"sha256": method["sha256"], "config": method["config"]}
+        | ({"parts": method["parts"]} if method.get("parts") else {}),
         "trainer": record["trainer"] or None,
         "board": record["board"] if method["trained"] else None,
         "track": record["track"],

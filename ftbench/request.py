@@ -8,10 +8,10 @@ from ftbench import metrics
 from ftbench.catalogue import own_names
 from ftbench.errors import RunError, unknown
 from ftbench.items import SPLITS
-from ftbench.method import Method, load_method, parse_settings
+from ftbench.method import Method, load_method, trainer_settings
+from ftbench.settings import BOARDS, TrainerConfig
 from ftbench.sources import check_name
 from ftbench.task import TRACKS, Task, load_task
-from ftbench.trainer import BOARDS, TrainerConfig, default_settings
 
 # In the order of the board; each with the tracks it has a row on besides the task's own.
 DEFAULT_METHODS = (
@@ -125,13 +125,13 @@ def check(request: Request) -> Named:
         metrics.parse(name)
     trainer = {key.removeprefix("trainer."): value for key, value in request.settings if key.startswith("trainer.")}
     own = {key: value for key, value in request.settings if not key.startswith("trainer.")}
-    method = load_method(request.method, own)
     if request.track and request.track not in TRACKS:
         raise unknown("track", request.track, TRACKS)
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
-    track = request.track or (task.track if method.trained else "zero-shot")
-    config = parse_settings("trainer", default_settings(track), trainer)
+    track = request.track or (task.track if load_method(request.method).trained else "zero-shot")
+    method = load_method(request.method, own, track)
+    config = trainer_settings(method, trainer)
     device_of(request.device)
     if track == "weak":
         raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")

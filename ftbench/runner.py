@@ -19,10 +19,11 @@ from ftbench.items import Progress
 from ftbench.method import Embedder, Method
 from ftbench.request import Request, check, default_encoder, device_of
 from ftbench.runfile import Run
+from ftbench.settings import TrainerConfig
 from ftbench.sources import source_for, terms
 from ftbench.store import prepare
 from ftbench.task import Task, Trial, training_sets, trials
-from ftbench.trainer import Trained, Trainer, TrainerConfig
+from ftbench.trainer import Trained, Trainer
 
 RESULTS, PRIVATE_RESULTS = Path("results"), Path("private-results")
 
@@ -199,9 +200,12 @@ def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
     ranked = Run(rankings, slices)
     scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
     clock["total"] = time.perf_counter() - clock["total"]
-    curve = [list(point) for point in trained.curve] if trained else []
+    training = {"curve": [list(point) for point in trained.curve] if trained else []}
+    if trained and trained.adaptations:
+        training["adaptations"] = list(trained.adaptations)
+        session.tell(f"{planned.method.name}: {'; '.join(trained.adaptations)}")
     cost = _cost(trained, embedder, clock, serving)
-    return ranked, scored | {"cost": cost, "training": {"curve": curve}, "status": "ok", "error": None}
+    return ranked, scored | {"cost": cost, "training": training, "status": "ok", "error": None}
 
 
 def _rank(planned: _Plan, trial: Trial, embedder: Embedder | None, clock: dict):
@@ -215,7 +219,8 @@ def _rank(planned: _Plan, trial: Trial, embedder: Embedder | None, clock: dict):
         "depth": planned.request.depth,
     }
     if method.lexical:
-        scores = method.score(trial.probes, trial.gallery)
+        given = (trial.probes, trial.gallery, *([embedder] if method.trained else []))
+        scores = method.score(*given)
         ranking = search.rank_scores(scores, **common)
         clock["search"] += time.perf_counter() - started
         return ranking, None, None
@@ -281,7 +286,8 @@ def _draft(planned: _Plan) -> dict:
                  "coverage": {"broken_images": len(manifest["broken"]), "dropped": manifest["dropped"]}},
         "method": {"name": method.name, "title": provenance.method_title(method.path),
                    "config": asdict(method.config), "sha256": provenance.source_sha256(method.path),
-                   "ranked": method.ranked, "trained": method.trained},
+                   "ranked": method.ranked, "trained": method.trained,
+                   "parts": {part.name: provenance.source_sha256(part.path) for part in method.parts}},
         "track": planned.track,
         "board": planned.request.board,
         "encoder": described,

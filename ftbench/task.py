@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ftbench.batches import TrainingSet
 from ftbench.catalogue import Catalogue
 from ftbench.errors import RunError, several, unknown
 from ftbench.items import SPLITS
 from ftbench.sources import DATA
-from ftbench.trainer import TrainingSet
 from ftbench.views import Views, auxiliary_probes, near_duplicates, text_probes, views_of
 
 KINDS = ("query2item", "cross_view")

@@ -5,91 +5,22 @@ that counts what it spends.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from ftbench.assets import Assets
+from ftbench.batches import Batch, TrainingSet, batches_of
 from ftbench.encoders.base import Encoder, Inputs, TwoTowers
 from ftbench.errors import RunError
-from ftbench.items import Judgement, Progress
-from ftbench.views import Views
+from ftbench.items import Progress
+from ftbench.settings import TrainerConfig
 
 TRAINING_PASS, FORWARD_PASS = 3, 1  # forward-equivalents: a backward pass costs about two forward passes
-BOARDS = ("equal-compute", "equal-steps")
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """What every method shares. A run may override these with `--set trainer.KEY=VALUE`; they are part of its id."""
-
-    budget: float = 350_000.0  # forward-equivalents of the image tower; about 50 s on one core with `tiny`
-    steps: int = 300  # the budget of the equal-steps board, and of locked towers, which spend no encoder passes
-    batch_size: int = 64  # items
-    queries_per_item: int = 4  # queries of an item in a batch: its views are encoded once for all of them
-    learning_rate: float = 3e-3  # AdamW, peak; this and the next two were chosen on studio's validation split
-    image_rate: float = 0.3  # of learning_rate, for the image tower; aligned track: 0.03
-    word_rate: float = 3.0  # of learning_rate, for word embeddings, each seen in few batches; aligned track: 0.03
-    weight_decay: float = 0.01  # AdamW; matrices only
-    warmup: float = 0.05  # share of the budget with a rising rate; a cosine to zero follows
-    threads: int = 1  # of torch and BLAS; part of the id: sums in another order give other bits. One: no idle waiting
-
-    def problems(self) -> list[str]:
-        """What is wrong with these settings, all of it."""
-        bounds = {
-            "budget": 0,
-            "steps": 0,
-            "batch_size": 2,
-            "queries_per_item": 1,
-            "learning_rate": 0,
-            "image_rate": 0,
-            "word_rate": 0,
-            "weight_decay": 0,
-            "threads": 1,
-        }
-        found = [f"{k} is {getattr(self, k)}, expected at least {least}" for k, least in bounds.items()
-                 if not getattr(self, k) >= least]  # fmt: skip
-        return found + ([] if 0 <= self.warmup < 1 else [f"warmup is {self.warmup}, expected a share in [0, 1)"])
-
-
-def default_settings(track: str) -> TrainerConfig:
-    """What all methods of a track share, before `--set trainer.KEY=VALUE`.
-
-    Without queries the foundation's weights are near the best already, and faster rates left every method worse than
-    its start. Of 0.03 and 0.1 the one with the better mean over methods (cross_view, studio's validation split).
-    """
-    return TrainerConfig(image_rate=0.03, word_rate=0.03) if track == "aligned" else TrainerConfig()
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """What `fit` may see of a split: its items' views and, on tracks that may use them, interactions.
-
-    interactions: (m, 2) int64 pairs (query, item), positions in `query_texts` and in `views`; empty where the track may
-    not use them. judgements: of the validation split alone, where the track may use them; never of the test split.
-    """
-
-    item_ids: tuple[str, ...]
-    views: Views
-    query_texts: tuple[str, ...] = ()
-    interactions: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
-    judgements: tuple[Judgement, ...] = ()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One step's items: positions (b,) int64 in the training set.
-
-    queries: (b, k) positions in its query texts, k of each item, or None. same: (b, k, b) bool, [i, q, j]: item j has a
-    query of the same text as query q of item i, so it is no negative.
-    """
-
-    items: np.ndarray
-    queries: np.ndarray | None
-    same: torch.Tensor | None
 
 
 @dataclass
@@ -121,6 +52,7 @@ class Towers:
 
     def __init__(self, model: TwoTowers, encoder: Encoder, device: torch.device, meter: Meter):
         self.model, self.encoder, self.device, self.meter = model, encoder, device, meter
+        self.at_once: int | None = None  # passes whose activations are held at a time; None: all of a call's
         self._inputs: dict[str, Inputs] = {}
 
     def open(self, data: TrainingSet, progress: Progress) -> None:
@@ -153,14 +85,28 @@ class Towers:
         exists = ids >= 0
         passes = int(exists.sum())
         self.meter.count(kind, passes, TRAINING_PASS if torch.is_grad_enabled() else FORWARD_PASS)
-        tower = self.model.image if kind == "image" else self.model.text
-        if passes == len(ids):
-            return tower(self._inputs[source].gather(ids).to(self.device))
         if not passes:
             return torch.zeros(len(ids), self.encoder.dimensions, device=self.device)
-        vectors = tower(self._inputs[source].gather(ids[exists]).to(self.device))
+        vectors = self._run(source, kind, ids if passes == len(ids) else ids[exists])
+        if passes == len(ids):
+            return vectors
         rows = torch.from_numpy(np.flatnonzero(exists)).to(self.device)
         return vectors.new_zeros(len(ids), vectors.shape[1]).index_copy(0, rows, vectors)
+
+    def _run(self, source: str, kind: str, ids: np.ndarray) -> torch.Tensor:
+        """(k, d) of assets that exist. Where memory is short, activations are held for `at_once` of them at a time and
+        made again in the backward pass (gradient checkpointing, Chen et al. 2016), so that gradients add up to those of
+        the whole batch."""
+        tower = self.model.image if kind == "image" else self.model.text
+        inputs = self._inputs[source]
+        if self.at_once is None or len(ids) <= self.at_once or not torch.is_grad_enabled():
+            return tower(inputs.gather(ids).to(self.device))
+
+        def part(start: int) -> torch.Tensor:
+            return tower(inputs.gather(ids[start : start + self.at_once]).to(self.device))
+
+        starts = range(0, len(ids), self.at_once)
+        return torch.cat([checkpoint(part, start, use_reentrant=False) for start in starts])
 
 
 class Program(Protocol):
@@ -169,19 +115,24 @@ class Program(Protocol):
     def begin(self, data: TrainingSet, towers: Towers) -> None:
         """Called once before the first step, without gradient; passes made here count in the budget."""
 
+    def learned(self) -> Iterable[torch.nn.Parameter]:
+        """Parameters of the method's own, made in `begin`, trained beside the towers' at the full rate."""
+
     def loss(self, batch: Batch, towers: Towers, generator: torch.Generator) -> torch.Tensor:
         """The scalar to minimise for one batch. `generator` is the method's own, so that data order stays shared."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with what it cost. curve: (step, loss) pairs, each loss the mean since the pair before."""
+    """A trained model with what it cost. curve: (step, loss) pairs, each loss the mean since the pair before.
+    adaptations: what was done otherwise than asked because the machine could not, in words."""
 
     model: TwoTowers
     meter: Meter
     steps: int
     seconds: float
     curve: tuple[tuple[int, float], ...]
+    adaptations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,29 +164,31 @@ class Trainer:
         limit = self.config.steps if by_steps else self.config.budget
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + 1)
         batches = batches_of(data, self.config, self.seed)
-        optimiser = _optimiser(model, self.config)
         started, step, spent = time.perf_counter(), 0, 0.0
-        curve, recent = [], []
-        report = self.progress("Training")
         with torch.no_grad():
             program.begin(data, towers)
+        begun = 0.0 if by_steps else meter.spent
+        if begun > limit / 2:
+            raise RunError(
+                f"what the method does before its first step spends {begun:,.0f} of a budget of {limit:,.0f} forward "
+                f"passes, more than half. Give more: --set trainer.budget={4 * begun:.0f}"
+            )
+        optimiser = _optimiser(model, program.learned(), self.config)
+        curve, recent, adaptations = [], [], []
+        report = self.progress("Training")
         while True:
             done = step if by_steps else meter.spent
             per_step = 1 if by_steps else (done - spent if step else 0)
             if done + per_step > limit or (step == 0 and limit <= 0):
                 break
             spent = done
-            rate = self.config.learning_rate * schedule(done / limit, self.config.warmup)
+            rate = self.config.learning_rate * schedule((done - begun) / (limit - begun), self.config.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["factor"]
             batch = next(batches)
-            loss = program.loss(batch, towers, generator)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            recent.append(_step(program, batch, towers, generator, optimiser, adaptations))
             step += 1
             meter.training_items += len(batch.items)
-            recent.append(loss.detach())
             if step % 20 == 0:
                 curve.append((step, _finite_mean(recent, step)))
                 recent = []
@@ -243,7 +196,38 @@ class Trainer:
         if recent:
             curve.append((step, _finite_mean(recent, step)))
         report(int(limit), int(limit))
-        return Trained(model.eval(), meter, step, time.perf_counter() - started, tuple(curve))
+        seconds = time.perf_counter() - started
+        return Trained(model.eval(), meter, step, seconds, tuple(curve), tuple(adaptations))
+
+
+def _step(
+    program: Program, batch: Batch, towers: Towers, generator: torch.Generator, optimiser, adaptations: list[str]
+) -> torch.Tensor:
+    """One optimiser step; the loss, detached. A batch that memory cannot hold is taken in halves, and said so."""
+    state, meter = generator.get_state(), replace(towers.meter)
+    while True:
+        try:
+            optimiser.zero_grad(set_to_none=True)
+            loss = program.loss(batch, towers, generator)
+            loss.backward()
+            optimiser.step()
+            return loss.detach()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+            if not _out_of_memory(problem) or towers.at_once == 1:
+                raise
+        generator.set_state(state)
+        vars(towers.meter).update(vars(meter))
+        towers.at_once = max(1, (towers.at_once or len(batch.items)) // 2)
+        adaptations[:] = [
+            f"out of memory: encoder passes were made {towers.at_once} at a time and their gradients added up; the "
+            f"batch is still of {len(batch.items)} items"
+        ]
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    """Whether torch or Python lacked memory; on a CPU torch says so in a RuntimeError."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(problem, kinds) or "not enough memory" in str(problem)
 
 
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
@@ -260,53 +244,13 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + np.cos(np.pi * (done - warmup) / (1 - warmup)))
 
 
-def _optimiser(model: TwoTowers, config: TrainerConfig) -> torch.optim.Optimizer:
+def _optimiser(model: TwoTowers, learned: Iterable[torch.nn.Parameter], config: TrainerConfig) -> torch.optim.Optimizer:
     factors = {id(p): config.image_rate for p in model.image_parameters()}
     factors |= {id(p): config.word_rate for p in model.word_parameters()}
     groups: dict[tuple[float, float], list] = {}
-    for p in model.parameters():
+    for p in (*model.parameters(), *learned):
         if p.requires_grad:
             decay = config.weight_decay if p.ndim > 1 else 0.0
             groups.setdefault((factors.get(id(p), 1.0), decay), []).append(p)
     made = [{"params": ps, "weight_decay": decay, "factor": factor} for (factor, decay), ps in groups.items()]
     return torch.optim.AdamW(made, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
-def batches_of(data: TrainingSet, config: TrainerConfig, seed: int):
-    """Endless batches, the same for every method: epochs over items in a seeded order, each with some of its queries.
-
-    An item without interactions does not enter the supervised track's batches; one with fewer than queries_per_item
-    repeats them. Without queries, an item that lacks images or texts does not enter. The last,
-    smaller batch of an epoch is kept where it has at least 2 items.
-    """
-    generator = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    queries_of: dict[int, list[int]] = {}
-    for query, item in data.interactions:
-        queries_of.setdefault(int(item), []).append(int(query))
-    both = (data.views.images[:, 0] >= 0) & (
-        data.views.texts[:, 0] >= 0
-    )  # an image-text loss needs an image and a text
-    items = np.array(sorted(queries_of)) if queries_of else np.flatnonzero(both)
-    if len(items) < 2:
-        need = "interactions" if queries_of else "an image and a text"
-        raise RunError(f"training needs at least 2 items with {need}, the training split has {len(items)}.")
-    numbers = {text: i for i, text in enumerate(dict.fromkeys(data.query_texts))}
-    text_of = np.array([numbers[text] for text in data.query_texts])
-    while True:
-        order = generator.permutation(items)
-        shift = generator.integers(0, 2**31, size=len(order))
-        for start in range(0, len(order), config.batch_size):
-            chosen = order[start : start + config.batch_size]
-            if len(chosen) < 2:
-                continue
-            if not queries_of:
-                yield Batch(chosen, None, None)
-                continue
-            own = [queries_of[int(i)] for i in chosen]
-            first = shift[start : start + config.batch_size]
-            queries = np.array(
-                [[q[(u + k) % len(q)] for k in range(config.queries_per_item)] for q, u in zip(own, first, strict=True)]
-            )
-            texts = text_of[queries]  # (b, k)
-            same = (texts[:, :, None, None] == texts[None, None]).any(axis=3)  # (b, k, b)
-            yield Batch(chosen, queries, torch.from_numpy(same))

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from ftbench.batches import Batch, batches_of
 from ftbench.encoders import tiny
 from ftbench.encoders.base import encoder_of, pixel_batch, weights_sha256
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import silent
-from ftbench.method import Embedder, load_method, parse_settings
+from ftbench.method import Embedder, load_method
+from ftbench.settings import TrainerConfig, parse_settings
 from ftbench.task import load_task, training_sets
-from ftbench.trainer import Trainer, TrainerConfig, batches_of, schedule
+from ftbench.trainer import Trainer, schedule
 
 TRAINED = ("single_view_clip", "mean_pooling", "mean_pooling_all_views", "factorized_transport",
            "factorized_transport_cached")  # fmt: skip
@@ -37,7 +39,7 @@ def trainer_of(encoder, board="equal-compute", seed=0, zero_shot=False, **settin
 
 
 def fitted(name, encoder, toy, track="supervised", **settings):
-    method = load_method(name)
+    method = load_method(name, track=track)
     train, valid = training_sets(load_task("query2item", "toy"), toy, track)
     return method, method.fit(train, valid, trainer_of(encoder, **settings))
 
@@ -123,8 +125,6 @@ def test_batches_mark_pairs_with_the_same_query(toy):
 
 def test_query_loss_against_a_naive_loop(encoder, toy):
     """The loss of queries is the mean over them of -log softmax over the batch's items, same-text items left out."""
-    from ftbench.trainer import Batch
-
     rng = torch.Generator().manual_seed(0)
     items, queries = torch.randn(4, 8, generator=rng), torch.randn(4, 2, 8, generator=rng)
     same = torch.eye(4, dtype=torch.bool)[:, None].repeat(1, 2, 1)
@@ -137,7 +137,12 @@ def test_query_loss_against_a_naive_loop(encoder, toy):
             return queries.reshape(-1, 8)
 
     method = load_method("single_view_clip", {"alignment_weight": "0"})
-    loss = method.objective(Batch(np.arange(4), np.zeros((4, 2), int), same), Given(), items, torch.zeros(4, 8))
+    loss = method.objective(
+        Batch(np.arange(4), torch.ones(4, dtype=torch.bool), np.zeros((4, 2), int), same),
+        Given(),
+        items,
+        torch.zeros(4, 8),
+    )
     vectors, total = items / items.norm(dim=1, keepdim=True), 0.0
     for i in range(4):
         for k in range(2):
@@ -220,12 +225,11 @@ def test_cached_forward_value_is_over_all_views(encoder, toy):
     towers = Towers(encoder.build(0), encoder, torch.device("cpu"), Meter(1.0, 1.0))
     towers.open(train, silent)
     method = load_method("factorized_transport_cached")
-    method.share, method.sampled = method.config.primary_share, []
+    method.sampled = []
     with torch.no_grad():
         method.begin(train, towers)
     items = np.arange(len(train.item_ids))
-    generator = torch.Generator().manual_seed(0)
-    side = method._side(items, train.views.images, method.shares[0], method.banks[0], towers.images, generator)
+    side = method._fused(method.sides[0], items, torch.Generator().manual_seed(0))
     weights = view_weights(train.views.images, method.config.primary_share)
     for row, ids in enumerate(train.views.images):
         with torch.no_grad():
@@ -247,8 +251,9 @@ def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
     sampled = [SampledViews(unit(3, 4), unit(3, 4), s) for s in share]
     image, text = 0.7 * unit(3, 4), 0.4 * unit(3, 4)  # fused vectors are shorter than 1
     method = load_method("factorized_transport_cached")
-    method.sampled = sampled
-    found = float(method.alignment(SimpleNamespace(scale=torch.tensor(5.0)), image, text))
+    method.sampled = [[side] for side in sampled]
+    batch = Batch(np.arange(3), torch.ones(3, dtype=torch.bool))
+    found = float(method.alignment(batch, SimpleNamespace(scale=torch.tensor(5.0)), image, text))
 
     def one_way(probes, gallery):
         logits = [[5 * float(p @ g / g.norm() / p.norm()) for g in gallery] for p in probes]
@@ -271,14 +276,15 @@ def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
 def test_the_primary_share_follows_the_track(name, encoder, toy):
     for track, key in (("supervised", "primary_share"), ("aligned", "alignment_share")):
         train, valid = training_sets(load_task("query2item", "toy"), toy, track)
-        method = load_method(name, {"primary_share": "0.3", "alignment_share": "0.6", "inference": "matched"})
+        method = load_method(name, {"primary_share": "0.3", "alignment_share": "0.6", "inference": "matched"}, track)
         config = TrainerConfig(budget=600.0, batch_size=4)
         method.fit(
             train, valid, Trainer(encoder, config, "equal-compute", 0, torch.device("cpu"), lambda title: silent)
         )
         expected = getattr(method.config, key)
-        assert float(method.shares[0][0, 0]) == 1.0, "item 0 has no auxiliary image"
-        assert float(method.shares[0][1, 0]) == pytest.approx(expected)
+        shares = method.sides[0].shares if name.endswith("cached") else method.shares[0]
+        assert float(shares[0, 0]) == 1.0, "item 0 has no auxiliary image"
+        assert float(shares[1, 0]) == pytest.approx(expected)
         assert method.weights(train.views.images)[1, 0] == pytest.approx(expected)
 
 

@@ -20,10 +20,11 @@ from ftbench.encoders.base import load_encoder
 from ftbench.items import silent
 from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.method import load_method
+from ftbench.settings import TrainerConfig
 from ftbench.sources import source_for
 from ftbench.store import prepare
 from ftbench.task import load_task, training_sets
-from ftbench.trainer import Trainer, TrainerConfig
+from ftbench.trainer import Trainer
 
 LEAST = 0.9
 STEPS = 60

@@ -15,10 +15,12 @@ import torch
 from figures import Figures
 
 from ftbench.assets import Assets
+from ftbench.batches import TrainingSet
 from ftbench.encoders import tiny
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.method import load_method
-from ftbench.trainer import Trainer, TrainerConfig, TrainingSet
+from ftbench.settings import TrainerConfig
+from ftbench.trainer import Trainer
 from ftbench.views import Views
 
 ITEMS, MANY, FEW, QUERIES = 256, 16, 2, 4
