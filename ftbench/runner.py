@@ -130,22 +130,42 @@ def run(request: Request, session: Session) -> Outcome:
     if not planned.trials:
         have = " and ".join(planned.method.modalities)
         return Outcome(request, None, None, f"it works on {have} alone, and no part of {request.task} is open to that")  # noqa: E501  # fmt: skip
-    with _threads(planned.config.threads):
-        draft = _draft(planned)
-        found = record.find(folder, record.record_id(record.key(draft)))
-        deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
-        if deep_enough and not session.force:
-            return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
-        try:
-            ranked, measured = _measure(planned, session)
-        except Exception as problem:
-            path = record.write(folder, draft | _failed(planned, problem), {})
-            if isinstance(problem, FtbenchError):
-                raise
-            raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
-        judgements = {trial.pair: trial.gains for trial in planned.trials}
-        path = record.write(folder, draft | measured, ranked.rankings, judgements, ranked.slices)
+    draft = _draft(planned)
+    found = record.find(folder, record.record_id(record.key(draft)))
+    deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
+    if deep_enough and not session.force:
+        return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
+    try:
+        ranked, measured = _measure(planned, session)
+    except Exception as problem:
+        path = record.write(folder, draft | _failed(planned, problem), {})
+        if isinstance(problem, FtbenchError):
+            raise
+        raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
+    judgements = {trial.pair: trial.gains for trial in planned.trials}
+    path = record.write(folder, draft | measured, ranked.rankings, judgements, ranked.slices)
     return Outcome(planned.request, record.read(path), path)
+
+
+def identity(request: Request, session: Session) -> str:
+    """The id that the record of a run will have, without making the run."""
+    return record.record_id(record.key(_draft(plan(request, session))))
+
+
+def measured(request: Request, session: Session) -> tuple[dict, Run]:
+    """Make one run without writing it: its record, all but the run file, and what it ranked. Raises what the run
+    raises."""
+    planned = plan(request, session)
+    draft = _draft(planned)
+    ranked, found = _measure(planned, session)
+    return {**draft, **found, "id": record.record_id(record.key(draft)), "run_file": None}, ranked
+
+
+def failed(request: Request, session: Session, problem: Exception) -> dict:
+    """The record, all but the run file, of a run that raised `problem`."""
+    planned = plan(request, session)
+    draft = _draft(planned)
+    return {**draft, **_failed(planned, problem), "id": record.record_id(record.key(draft)), "run_file": None}
 
 
 @contextmanager
@@ -179,7 +199,12 @@ def _fit(planned: _Plan, session: Session) -> Trained | None:
 
 
 def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
-    """Fit, embed, search and measure: what was ranked, and the measured half of the record."""
+    """Fit, embed, search and measure, threads pinned: what was ranked, and the measured half of the record."""
+    with _threads(planned.config.threads):
+        return _measured(planned, session)
+
+
+def _measured(planned: _Plan, session: Session) -> tuple[Run, dict]:
     clock = {"total": time.perf_counter(), "embed": 0.0, "search": 0.0}
     provenance.restart_peak_memory()
     trained = _fit(planned, session)

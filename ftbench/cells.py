@@ -1,0 +1,131 @@
+"""Runs that are not for the board: the cells of a study and the trials of a search, each kept as soon as it is made.
+
+A cell's file has its record and the headline's value of each query, so that cells can be compared in pairs; there is no
+run file. A cell is made again where its id has changed: its method, its settings, its data. Must not know what is
+asked of cells.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from ftbench import metrics, pool, runner
+from ftbench.errors import FtbenchError
+from ftbench.items import silent
+from ftbench.request import Request
+from ftbench.runfile import write_atomic
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run, named by its key (letters, digits, - and _) within a study or search."""
+
+    key: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell that was made or found. record: without a run file; status "error" where it failed. values: the headline
+    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set."""
+
+    key: str
+    record: Mapping
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def score(self) -> float | None:
+        """The headline's mean; None of a failed run."""
+        return self.record["scores"][self.record["task"]["headline"]]["mean"] if self.record["scores"] else None
+
+    @property
+    def failed(self) -> bool:
+        return self.record["status"] != "ok"
+
+
+def make(
+    folder: Path,
+    cells: Sequence[Cell],
+    jobs: int = 1,
+    force: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+    source: Path | None = None,
+) -> dict[str, Done]:
+    """All cells by key: found in `folder` where they are finished, else made, `jobs` at a time, and written there.
+
+    tell: shows a line per cell. A cell that fails is kept with its error and does not stop the others; it is tried
+    again the next time. Raises FtbenchError for requests that name what does not exist, before any run.
+    """
+    from ftbench.request import check
+
+    wrong = {}
+    for cell in cells:
+        try:
+            check(cell.request)
+        except FtbenchError as problem:
+            wrong[str(problem)] = None
+    if wrong:
+        raise FtbenchError("\n".join(wrong))
+    folder.mkdir(parents=True, exist_ok=True)
+    made, started, new = {}, time.monotonic(), 0
+    work = partial(_make, folder, force, source)
+    for place, answer in pool.each(work, cells, jobs):
+        cell = cells[place]
+        if isinstance(answer, Exception):
+            tell(f"[{len(made) + 1}/{len(cells)}] {cell.key}: {answer}")
+            made[cell.key] = None
+            continue
+        done, found = answer
+        made[cell.key] = done
+        new += not found
+        left = (time.monotonic() - started) / max(new, 1) * (len(cells) - len(made))
+        shown = "failed: " + str(done.record["error"]) if done.failed else f"{done.score:.4f}"
+        rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
+        tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
+    return {cell.key: made[cell.key] for cell in cells if made[cell.key] is not None}
+
+
+def read(folder: Path, key: str) -> Done | None:
+    """A cell that was made, or None. A file that is damaged counts as none."""
+    path = folder / f"{key}.json"
+    try:
+        return _done(key, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _session(source: Path | None) -> runner.Session:
+    """One per process: catalogues and encoders are opened once."""
+    return runner.Session(None, lambda title: silent, source)
+
+
+def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
+    session = _session(source)
+    known = read(folder, cell.key)
+    if known and not known.failed and not force and known.record["id"] == runner.identity(cell.request, session):
+        return known, True
+    try:
+        made, ranked = runner.measured(cell.request, session)
+        headline = made["task"]["headline"]
+        values = {pair: metrics.evaluate(own, [headline])[headline] for pair, own in ranked.rankings.items()}
+    except Exception as problem:
+        made, values = runner.failed(cell.request, session, problem), {}
+    told = {"record": made, "values": {pair: list(map(_short, own)) for pair, own in values.items()}}
+    text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
+    return _done(cell.key, json.loads(text)), False
+
+
+def _short(value: float) -> float | None:
+    """A query's value to six decimals; None where it has no relevant item."""
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def _done(key: str, told: Mapping) -> Done:
+    return Done(key, told["record"], {pair: np.array(own, dtype=np.float64) for pair, own in told["values"].items()})

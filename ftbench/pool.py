@@ -1,0 +1,65 @@
+"""Many pieces of work in one or several processes, in the order in which they end. Must not know what the work is.
+
+A process that dies (killed by the system for its memory, say) takes down nothing but its own piece of work.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from ftbench.errors import RunError
+
+_SPAWN = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+
+
+def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int, object]]:
+    """(position, work(piece)) of each piece, or (position, exception) where it raised an Exception.
+
+    work: a function that can be pickled, as pieces and answers can; with jobs 1 it is called here. Of a process that
+    died, the pieces that were under way are taken again, each alone; one that dies again gives RunError.
+    """
+    if jobs < 1:
+        raise RunError(f"--jobs {jobs} given, expected at least 1: how many runs to make at a time.")
+    if jobs == 1:
+        for place, piece in enumerate(pieces):
+            yield place, _tried(work, piece)
+        return
+    waiting = list(enumerate(pieces))
+    while waiting:
+        under_way: dict[Future, tuple[int, object]] = {}
+        suspects = []
+        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=_SPAWN) as workers:
+            while waiting or under_way:
+                while waiting and len(under_way) < jobs and not suspects:
+                    under_way[workers.submit(_tried, work, waiting[0][1])] = waiting[0]
+                    waiting.pop(0)
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    place, piece = under_way.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        suspects.append((place, piece))
+                    else:
+                        yield place, future.result()
+                if suspects and not under_way:
+                    break
+        for place, piece in suspects:
+            yield place, _alone(work, piece)
+
+
+def _tried(work: Callable, piece: object) -> object:
+    try:
+        return work(piece)
+    except Exception as problem:
+        return problem
+
+
+def _alone(work: Callable, piece: object) -> object:
+    """The work on one piece in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=_SPAWN) as worker:
+        try:
+            return worker.submit(_tried, work, piece).result()
+        except BrokenProcessPool:
+            return RunError(
+                "its process was ended by the system, twice, most likely for want of memory. Try fewer at a time "
+                "(--jobs 1) or a smaller batch: --set trainer.batch_size=32"
+            )

@@ -1,0 +1,57 @@
+"""Cells of studies and trials of searches: kept one by one, found again while nothing of them changed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ftbench import cells
+from ftbench.cells import Cell
+from ftbench.errors import FtbenchError
+from ftbench.request import Request
+
+LEXICAL = Request("bm25", "query2item", "studio@200")
+
+
+def test_a_cell_is_kept_found_again_and_made_again_when_it_changed(session_cache, tmp_path):
+    told = []
+    first = cells.make(tmp_path, [Cell("one", LEXICAL)], tell=told.append)["one"]
+    kept = json.loads((tmp_path / "one.json").read_text())
+    assert kept["record"]["scores"]["ndcg@10"]["mean"] == first.score
+    assert np.nanmean(first.values[""]) == pytest.approx(first.score, abs=1e-5)
+    again = cells.make(tmp_path, [Cell("one", LEXICAL)], tell=told.append)["one"]
+    np.testing.assert_array_equal(again.values[""], first.values[""])
+    assert again.record == first.record and "(found)" not in told[0] and "(found)" in told[1]
+    changed = Request("bm25", "query2item", "studio@200", settings=(("title_only", "true"),))
+    assert cells.make(tmp_path, [Cell("one", changed)], tell=told.append)["one"].score < first.score
+    assert "(found)" not in told[2]
+
+
+def test_a_damaged_cell_is_made_again(session_cache, tmp_path):
+    (tmp_path / "one.json").write_text("{")
+    assert cells.read(tmp_path, "one") is None
+    assert not cells.make(tmp_path, [Cell("one", LEXICAL)])["one"].failed
+
+
+def test_a_cell_that_fails_keeps_its_error_and_stops_no_other(session_cache, tmp_path):
+    method = tmp_path / "broken.py"
+    method.write_text('''"""Broken. Differs from the paper: none."""
+from ftbench import method
+
+class Method(method.Method):
+    lexical = True
+
+    def score(self, probes, gallery):
+        raise ValueError("no")
+''')
+    broken = Request(str(method), "query2item", "studio@200")
+    found = cells.make(tmp_path / "cells", [Cell("broken", broken), Cell("one", LEXICAL)])
+    assert found["broken"].failed and "no" in found["broken"].record["error"] and found["broken"].score is None
+    assert not found["one"].failed
+    assert cells.read(tmp_path / "cells", "broken").failed
+
+
+def test_wrong_requests_are_named_before_any_run(tmp_path):
+    with pytest.raises(FtbenchError, match="Did you mean 'bm25'"):
+        cells.make(tmp_path / "cells", [Cell("one", LEXICAL), Cell("two", Request("bm26", "query2item"))])
+    assert not (tmp_path / "cells").exists()
