@@ -49,6 +49,24 @@ def toy(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_encoder():
+    """`tiny` with random weights and a vocabulary of five words."""
+    from functools import partial
+
+    import torch
+
+    from ftbench.encoders import tiny
+    from ftbench.encoders.base import encoder_of, pixel_batch
+
+    tokenizer = tiny.WordTokenizer(["a", "fine", "for", "lamp", "room"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = tiny.architecture(tokenizer.size)
+    half = (0.5, 0.5, 0.5)
+    return encoder_of("tiny", model, partial(pixel_batch, 48, half, half), tokenizer, 48)
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     """A cache folder of the test session, with the 200-item studio prepared in it when first asked for."""
     return tmp_path_factory.mktemp("cache")

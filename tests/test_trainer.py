@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from ftbench.batches import Batch, batches_of
 from ftbench.encoders import tiny
-from ftbench.encoders.base import encoder_of, pixel_batch, weights_sha256
+from ftbench.encoders.base import weights_sha256
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import silent
 from ftbench.method import Embedder, load_method
@@ -20,17 +19,11 @@ from ftbench.trainer import Trainer, schedule
 
 TRAINED = ("single_view_clip", "mean_pooling", "mean_pooling_all_views", "factorized_transport",
            "factorized_transport_cached")  # fmt: skip
-HALF = (0.5, 0.5, 0.5)
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    """`tiny` with random weights and a vocabulary of five words."""
-    tokenizer = tiny.WordTokenizer(["a", "fine", "for", "lamp", "room"])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = tiny.architecture(tokenizer.size)
-    return encoder_of("tiny", model, partial(pixel_batch, 48, HALF, HALF), tokenizer, 48)
+@pytest.fixture
+def encoder(small_encoder):
+    return small_encoder
 
 
 def trainer_of(encoder, board="equal-compute", seed=0, zero_shot=False, **settings):

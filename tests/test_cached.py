@@ -1,0 +1,157 @@
+"""The options of factorized transport with cached views: each against its definition."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from ftbench.batches import Batch
+from ftbench.items import silent
+from ftbench.method import load_method
+from ftbench.settings import TrainerConfig
+from ftbench.task import load_task, training_sets
+from ftbench.trainer import Trainer
+
+D = 3
+
+
+class Table:
+    """Towers that look vectors up: asset ids (k,) -> (k, d), with a gradient."""
+
+    device = torch.device("cpu")
+    scale = torch.tensor(2.0)
+
+    def __init__(self, count=60):
+        self.encoder = SimpleNamespace(dimensions=D)
+        self.vectors = torch.randn(count, D, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        self.asked = []
+
+    def images(self, ids):
+        self.asked.append(ids)
+        found = self.vectors[torch.from_numpy(np.maximum(ids, 0))]
+        return torch.where(torch.from_numpy(ids >= 0)[:, None], found, 0.0)
+
+    texts = images
+
+
+def begun(track="supervised", **settings):
+    """A method with a bank of 3 items: four image views, one, and three with a gap; a single text each."""
+    method = load_method("factorized_transport_cached", {k: str(v) for k, v in settings.items()}, track)
+    images = np.array([[0, 1, 2, 3], [4, -1, -1, -1], [5, 6, -1, 7]])
+    towers = Table()
+    with torch.no_grad():
+        method.begin(SimpleNamespace(views=SimpleNamespace(images=images, texts=np.array([[8], [9], [10]]))), towers)
+    method.sampled = []
+    return method, towers
+
+
+def gradient_of_fused(method, towers, probe, draws):
+    """Mean over draws of the gradient of <probe, fused vector of item 0> with respect to each of its image views."""
+    total = torch.zeros(4, D)
+    for seed in range(draws):
+        towers.vectors.grad = None
+        fused = method._fused(method.sides[0], np.array([0]), torch.Generator().manual_seed(seed))
+        (fused[0] @ probe).backward()
+        total += towers.vectors.grad[:4]
+    return total / draws
+
+
+@pytest.mark.parametrize("sampling", ["weight", "uniform"])
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_sampled_gradient_is_unbiased_for_that_of_the_weighted_mean(sampling, weighting, draws):
+    method, towers = begun(sampling=sampling, weighting=weighting, draws=draws)
+    generator = torch.Generator().manual_seed(5)
+    for factor in method.factors.values():
+        with torch.no_grad():
+            factor += torch.randn(factor.shape, generator=generator)
+    probe = torch.tensor([1.0, -2.0, 0.5])
+    weights = method._weighted("image", method.sides[0].bank, method.sides[0].shares)[0].detach()
+    assert weights.sum() == pytest.approx(1) and (weighting == "share" or weights[1:].std() > 0.01)
+    found = gradient_of_fused(method, towers, probe, 3000 // draws)
+    torch.testing.assert_close(found, weights[:, None] * probe, atol=0.06, rtol=0)
+
+
+def test_a_gradient_of_the_weight_alone_is_smaller():
+    method, towers = begun(gradient="weight")
+    found = gradient_of_fused(method, towers, torch.ones(D), 600)
+    assert found[0].tolist() == pytest.approx([0.25] * D)
+    assert found[1:].sum(0).tolist() == pytest.approx([0.25] * D), "one of three, each of weight 1/4"
+
+
+def test_learned_factors_get_a_gradient_and_start_as_the_shares():
+    for weighting in ("slot", "gate"):
+        method, towers = begun(weighting=weighting)
+        assert len(list(method.learned())) == 2
+        side = method.sides[0]
+        torch.testing.assert_close(method._weighted("image", side.bank, side.shares).detach(), side.shares)
+        fused = method._fused(side, np.array([0, 2]), torch.Generator().manual_seed(0))
+        fused.pow(2).sum().backward()
+        assert method.factors["image"].grad.abs().sum() > 0
+    assert list(begun()[0].learned()) == []
+
+
+def test_a_refresh_banks_further_views_without_gradient():
+    method, towers = begun(refresh=40, draws=1)
+    side = method.sides[0]
+    side.bank.zero_()
+    method._fused(side, np.array([0, 1, 2]), torch.Generator().manual_seed(0))
+    there = torch.from_numpy(side.ids >= 0)
+    assert (side.bank.abs().sum(2) > 0).equal(there), "after 40 draws per item every view is there, and no other"
+    assert not side.bank.requires_grad
+
+
+def test_a_dropped_view_has_no_weight_and_the_others_share_it():
+    method, _ = begun(view_dropout=0.7)
+    side = method.sides[0]
+    sums = torch.zeros(D)
+    for seed in range(300):
+        fused = method._fused(side, np.array([1]), torch.Generator().manual_seed(seed))
+        torch.testing.assert_close(fused[0].detach(), side.bank[1, 0], msg="a lone primary is never dropped")
+        sums += method._fused(side, np.array([0]), torch.Generator().manual_seed(seed))[0].detach()
+    plain = (side.shares[0][:, None] * side.bank[0]).sum(0)
+    assert (sums / 300 - plain).norm() > 0.05, "the primary gains what the dropped ones lose"
+
+
+def test_mined_negatives_by_a_loop():
+    """Beside the batch each query meets the hardest items of the bank that are clearly worse than its positive."""
+    method, towers = begun(hard_negatives=1, hard_margin=0.1, alignment_weight=0.0)
+    with torch.no_grad():
+        sides = [side.bank[2].mean(0) for side in method.sides]
+    near = torch.nn.functional.normalize(sum(s / s.norm() for s in sides), dim=0)  # close to the mined item
+    items = torch.nn.functional.normalize(torch.stack([near + 0.2, -near + 0.5]), dim=1)
+    queries = torch.nn.functional.normalize(torch.stack([items[0], near - items[1]]), dim=1)[:, None]
+    towers.queries = lambda ids: queries.reshape(-1, D)
+    same = torch.eye(2, dtype=torch.bool)[:, None]
+    batch = Batch(np.array([0, 1]), torch.ones(2, dtype=torch.bool), np.zeros((2, 1), int), same)
+    found = float(method.query_loss(batch, towers, items))
+    other = method.mined[2]
+    total = 0.0
+    for i in range(2):
+        q = queries[i, 0]
+        logits = [float(2 * q @ item) for item in items]
+        if float(q @ other) <= float(q @ items[i]) - 0.1:
+            logits.append(float(2 * q @ other))
+        total += np.log(np.exp(logits).sum()) - logits[i]
+    assert found == pytest.approx(total / 2, rel=1e-5)
+    assert len({float(q[0] @ other) <= float(q[0] @ item) - 0.1 for q, item in zip(queries, items, strict=True)}) == 2
+
+
+@pytest.mark.parametrize("track", ["supervised", "aligned"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"weighting": "gate", "sampling": "uniform"}, {"weighting": "slot", "inference": "uniform"}, {"draws": 2},
+     {"refresh": 1, "view_dropout": 0.3}, {"hard_negatives": 4}, {"loss": "blocks"}, {"loss": "fused"},
+     {"blocks_weight": 0.3}],
+    ids=str,
+)  # fmt: skip
+def test_every_option_trains(settings, track, small_encoder, toy):
+    method = load_method("factorized_transport_cached", {k: str(v) for k, v in settings.items()}, track)
+    sets = training_sets(load_task("query2item", "toy"), toy, track)
+    config = TrainerConfig(budget=900.0, batch_size=8)
+    device = torch.device("cpu")
+    trained = method.fit(*sets, Trainer(small_encoder, config, "equal-compute", 0, device, lambda title: silent))
+    assert trained.steps > 3 and trained.meter.spent <= 900 * 1.25
+    if method.config.weighting != "share":
+        assert any(bool(factor.detach().abs().max() > 0) for factor in method.factors.values())
