@@ -6,6 +6,7 @@ C[i_1, ..., i_k] = c(x^1_{i_1}, ..., x^k_{i_k}) has n^k entries; a polymatching 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -51,8 +52,7 @@ def polymatching(cost: Tensor, epsilon: float, iterations: int = 100, tolerance:
     scales = [torch.full((g, n), 1 / n, dtype=torch.float64, device=cost.device) for _ in range(k)]
     for _ in range(iterations):
         off = 0.0
-        for axis in range(k):
-            rest = _contract(kernel, scales, axis)  # (g, n)
+        for axis, rest in enumerate(_contracted(kernel, scales)):  # (g, n)
             off = max(off, float((n * scales[axis] * rest - 1).abs().max()))
             scales[axis] = 1 / (n * rest)
         if off <= tolerance:
@@ -63,16 +63,20 @@ def polymatching(cost: Tensor, epsilon: float, iterations: int = 100, tolerance:
     return plan.to(cost.dtype)
 
 
-def _contract(kernel: Tensor, scales: list[Tensor], axis: int) -> Tensor:
-    """sum over all axes but one of kernel times the scales of those axes: (g, n, ..., n) -> (g, n)."""
+def _contracted(kernel: Tensor, scales: list[Tensor]) -> Iterator[Tensor]:
+    """For each axis in turn: the sum over all others of kernel (g, n, ..., n) times their scales (g, n) -> (g, n).
+
+    Scales that the caller replaces in between count from the next axis on. The sums over later axes are made once for
+    all, so a sweep reads the whole kernel twice, not k times.
+    """
     g, n = scales[0].shape
-    found = kernel.reshape(g, -1, n)
-    for scale in reversed(scales[axis + 1 :]):  # from the right, each a product of a matrix and a vector
-        found = (found @ scale[:, :, None]).reshape(g, -1, n)  # (g, m, n) @ (g, n, 1) -> (g, m)
-    found = found.reshape(g, n, -1)
-    for scale in scales[:axis]:  # from the left
-        found = (scale[:, None] @ found).reshape(g, n, -1)  # (g, 1, n) @ (g, n, m) -> (g, m)
-    return found.reshape(g, n)
+    rights = [kernel.reshape(g, -1)]
+    for scale in reversed(scales[1:]):
+        rights.insert(0, (rights[0].reshape(g, -1, n) @ scale[:, :, None])[..., 0])  # (g, m, n) @ (g, n, 1) -> (g, m)
+    for axis, rest in enumerate(rights):
+        for scale in scales[:axis]:
+            rest = (scale[:, None] @ rest.reshape(g, n, -1))[:, 0]  # (g, 1, n) @ (g, n, m) -> (g, m)
+        yield rest
 
 
 def matching_gap(views: Tensor, epsilon: float, iterations: int = 100) -> Tensor:

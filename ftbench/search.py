@@ -288,7 +288,7 @@ def serve_index(gallery: Vectors, probes: Vectors, kind: str = "flat", threads: 
         exact = scores(probe[None])[0]  # (n,)
         tenth = np.partition(exact, len(exact) - k)[len(exact) - k]
         near = 1e-5 * np.abs(exact[exact > LOWEST]).max(initial=0)  # FAISS adds in another order
-        recalls.append((exact[ids[ids >= 0]] >= tenth - near).sum() / k)  # id -1: fewer than k found
+        recalls.append((exact[np.unique(ids[ids >= 0])] >= tenth - near).sum() / k)  # id -1: fewer than k found
     p50, p95 = np.percentile(times, [50, 95]).tolist()
     return Serving(p50, p95, size / len(gallery), float(np.mean(recalls)))
 

@@ -49,6 +49,11 @@ class MultiVector:
 Vectors = np.ndarray | MultiVector
 
 
+def vectors_of(gallery: Vectors) -> float:
+    """The mean number of vectors of an item: 1 in an array."""
+    return float((gallery.weights > 0).sum(axis=1).mean()) if isinstance(gallery, MultiVector) else 1.0
+
+
 def as_float32(vectors: Vectors) -> Vectors:
     """The same vectors as contiguous float32; those of views that do not exist as zeros."""
     if not isinstance(vectors, MultiVector):
