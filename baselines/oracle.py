@@ -22,7 +22,7 @@ class Method(method.Method):
 
     @dataclass(frozen=True)
     class Config:
-        reads: Literal["all", "images", "primary"] = "all"  # which of an item's given views it may read
+        reads: Literal["primary", "images", "texts", "all"] = "all"  # of an item's given views: those it may read
 
     def score(self, probes, gallery):
         names = sorted({name for row in gallery.latents for name in row})
@@ -52,9 +52,8 @@ class Method(method.Method):
         for row, (images, texts) in enumerate(zip(views.images, views.texts, strict=True)):
             if reads == "primary":
                 images, texts = images[:1], texts[:1]
-            shown = [assets.image_reveals[i] for i in images if i >= 0]
-            if reads != "images":
-                shown += [assets.text_reveals[i] for i in texts if i >= 0]
+            shown = [assets.image_reveals[i] for i in images if i >= 0 and reads != "texts"]
+            shown += [assets.text_reveals[i] for i in texts if i >= 0 and reads != "images"]
             if any(name in revealed for revealed in shown):
                 found[row] = values.get(views.latents[row][name], len(values))
         return found

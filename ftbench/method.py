@@ -26,6 +26,7 @@ from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.settings import TrainerConfig, default_settings, parse_settings
 from ftbench.trainer import Towers, Trained, Trainer
 from ftbench.transport import weighted_mean
+from ftbench.vectors import MultiVector, Vectors
 from ftbench.views import Views, view_weights
 
 _EMBED_BATCH = 512
@@ -67,8 +68,9 @@ class Method:
         """Learn from the training split; `valid` may be looked at, too. No test data is in reach."""
         return None
 
-    def embed(self, views: Views, embedder: "Embedder | None") -> np.ndarray:
-        """(n, d) float32, one vector per row of `views` (an item, or a probe with one view)."""
+    def embed(self, views: Views, embedder: "Embedder | None") -> Vectors:
+        """One row per row of `views` (an item, or a probe with one view): (n, d) float32, a vector each, or a
+        MultiVector, one vector for each view and how their products make a score. Probes have one vector each."""
         raise NotImplementedError
 
     def score(self, probes: Views, gallery: Views) -> np.ndarray:
@@ -250,6 +252,21 @@ class AllViews(TwoTower):
 def encode_views(encode: Callable[[np.ndarray], torch.Tensor], ids: np.ndarray) -> torch.Tensor:
     """All views of items: ids (b, m) int64, -1 where missing -> (b, m, d), zero rows there."""
     return encode(ids.reshape(-1)).view(*ids.shape, -1)  # (b * m,) -> (b, m, d)
+
+
+def multi_vector(
+    views: Views, embedder: Embedder, image: np.ndarray, text: np.ndarray, epsilon: float = 0.0
+) -> MultiVector:
+    """One vector per view: weights image (n, m) and text (n, k) float32, each row summing to 1 or 0, have half of the
+    weight each where an item has both kinds. Views of weight 0 are not encoded."""
+    parts = []
+    for kind, ids, own in (("image", views.images, image), ("text", views.texts, text)):
+        if (own > 0).any():
+            parts.append((embedder.vectors(replace(views, **{kind + "s": np.where(own > 0, ids, -1)}), kind), own))
+    if not parts:
+        return MultiVector(np.zeros((len(views), 1, 1), np.float32), np.zeros((len(views), 1), np.float32), epsilon)
+    vectors, weights = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return MultiVector(vectors, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1), epsilon)
 
 
 def method_names() -> list[str]:

@@ -24,6 +24,7 @@ from ftbench.sources import source_for, terms
 from ftbench.store import prepare
 from ftbench.task import Task, Trial, training_sets, trials
 from ftbench.trainer import Trained, Trainer
+from ftbench.vectors import vectors_of
 
 RESULTS, PRIVATE_RESULTS = Path("results"), Path("private-results")
 
@@ -212,11 +213,13 @@ def _measured(planned: _Plan, session: Session) -> tuple[Run, dict]:
     if trained is not None:
         device = device_of(planned.request.device)
         embedder = Embedder(trained, planned.encoder, device, session.progress("Embedding"))
-    rankings, serving = {}, None
+    rankings, served = {}, None
     for trial in planned.trials:
         rankings[trial.pair], gallery, probes = _rank(planned, trial, embedder, clock)
-        if gallery is not None and serving is None:
-            serving = search.serve_index(gallery, probes, kind="flat", threads=1)
+        # a pair whose gallery is single assets would hide what a method's items cost that keep a vector for each view
+        if gallery is not None and (served is None or vectors_of(gallery) > vectors_of(served[0])):
+            served = gallery, probes
+    serving = search.serve_index(*served, kind="flat", threads=1) if served else None
     slices = {
         name: tuple(trial.query_ids[i] for i in chosen)
         for trial in planned.trials

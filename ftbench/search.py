@@ -13,8 +13,11 @@ from functools import cached_property
 import numpy as np
 
 from ftbench.errors import RunError
+from ftbench.vectors import LOWEST, MultiVector, Vectors, as_float32, combine, probe_vectors, scorer
 
 _CHUNK = 16_000_000  # scores held at a time (64 MB)
+# Where all views of an item count, the best item need not own the best vectors: so many times the vectors are looked at
+_SOFT_HITS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,39 +52,44 @@ class Ranking:
 
 
 def rank(
-    probes: np.ndarray,
-    gallery: np.ndarray,
+    probes: Vectors,
+    gallery: Vectors,
     query_ids: Sequence[str],
     item_ids: Sequence[str],
     gains: Mapping[str, Mapping[str, float]],
     relevant_from: float,
     depth: int = 10,
 ) -> Ranking:
-    """Rank a gallery (n, d) for probes (q, d) by inner product in float32, chunk by chunk.
+    """Rank a gallery for probes (q, d) in float32, chunk by chunk: by inner product where it is an array (n, d), by the
+    score of a MultiVector where it is one (probes may be one, too, of a single vector each).
 
     gains: {query id: {item id: gain}}, gains finite and >= 0, an item left out has gain 0; each query has an entry, be
     it empty. relevant_from > 0: the gain from which an item is relevant. Raises RunError for NaN or infinite vectors or
     scores, duplicate ids, judgements of unknown items, a query in only one of query_ids and gains, and a depth beyond
     the gallery.
     """
-    probes, gallery = (np.ascontiguousarray(x, dtype=np.float32) for x in (probes, gallery))
-    if probes.ndim != 2 or gallery.ndim != 2 or probes.shape[1] != gallery.shape[1]:
-        raise RunError(f"vectors of shapes {probes.shape} and {gallery.shape} given, expected (q, d) and (n, d).")
-    for vectors, ids, kind in ((probes, query_ids, "query"), (gallery, item_ids, "item")):
+    probes, gallery = probe_vectors(probes), as_float32(gallery)
+    tables = probes, _table(gallery)
+    _check_shapes(*tables, empty=True)
+    for vectors, ids, kind in zip(tables, (query_ids, item_ids), ("query", "item"), strict=True):
         _finite(vectors, ids, kind)
     order = _descending(item_ids)
-    ordered = gallery[order]
-    first: dict[bytes, int] = {}
-    same = np.array([first.setdefault(vector.tobytes(), i) for i, vector in enumerate(ordered)])
-    twins = np.flatnonzero(same != np.arange(len(ordered)))
+    scores = scorer(gallery.take(order) if isinstance(gallery, MultiVector) else gallery[order])
+    views = gallery.weights.shape[1] if isinstance(gallery, MultiVector) else 1
+    return _rank(lambda rows: scores(probes[rows]), order, query_ids, item_ids, gains, relevant_from, depth, views)
 
-    def scores_of(rows: slice) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below, by name
-            scores = probes[rows] @ ordered.T  # (c, d) @ (d, n) -> (c, n)
-        scores[:, twins] = scores[:, same[twins]]  # a product rounds by its place in the matrix; equal vectors must tie
-        return scores
 
-    return _rank(scores_of, order, query_ids, item_ids, gains, relevant_from, depth)
+def _table(gallery: Vectors) -> np.ndarray:
+    """The vectors (n, d) or (n, v, d) of a gallery."""
+    return gallery.vectors if isinstance(gallery, MultiVector) else gallery
+
+
+def _check_shapes(probes: np.ndarray, gallery: np.ndarray, empty: bool) -> None:
+    shapes = probes.shape, gallery.shape
+    fit = probes.ndim == 2 and gallery.ndim in (2, 3) and shapes[0][-1] == shapes[1][-1]
+    if not fit or (not empty and 0 in shapes[0] + shapes[1]):
+        none = "" if empty else ", none empty"
+        raise RunError(f"vectors of shapes {shapes[0]} and {shapes[1]} given, expected (q, d) and (n, d){none}.")
 
 
 def rank_scores(
@@ -139,12 +147,13 @@ def _check(query_ids: Sequence[str], item_ids: Sequence[str], gains: Mapping, re
                 raise RunError(f"the gain of {query!r}, {item!r} is {gain}, expected a finite number >= 0.")
 
 
-def _rank(scores_of, order, query_ids, item_ids, gains, relevant_from: float, depth: int) -> Ranking:
-    """scores_of(rows) gives the scores (c, n) of some queries, columns in `order`: item ids descending."""
+def _rank(scores_of, order, query_ids, item_ids, gains, relevant_from: float, depth: int, views: int = 1) -> Ranking:
+    """scores_of(rows) gives the scores (c, n) of some queries, columns in `order`: item ids descending; views: numbers
+    that it holds for each score."""
     _check(query_ids, item_ids, gains, relevant_from, depth)
     column_of = {item_ids[i]: column for column, i in enumerate(order)}
     parts: list[tuple] = []
-    step = max(1, min(256, _CHUNK // len(item_ids)))
+    step = max(1, min(256, _CHUNK // (len(item_ids) * max(views, 1))))
     for start in range(0, len(query_ids), step):
         rows = slice(start, min(start + step, len(query_ids)))
         scores = np.asarray(scores_of(rows), dtype=np.float32)
@@ -241,33 +250,51 @@ def _index(faiss, kind: str, gallery: np.ndarray):
     return index
 
 
-def serve_index(
-    gallery: np.ndarray, probes: np.ndarray, kind: str = "flat", threads: int = 1, most: int = 500
-) -> Serving:
+def serve_index(gallery: Vectors, probes: Vectors, kind: str = "flat", threads: int = 1, most: int = 500) -> Serving:
     """Time a FAISS index over gallery (n, d) with single-query searches of up to `most` probes (q, d), as float32.
 
+    A MultiVector's index holds all vectors of all items, and for each its item (8 bytes) and, where the score weighs
+    views, its weight (4 bytes); a search groups the vectors found by item and scores those items exactly.
     kind: "flat", "ivf" (4·√n cells, 8 probed) or "hnsw" (32 links). FAISS uses `threads` threads meanwhile. Raises
     RunError for another kind, for shapes that do not fit, and where there is nothing to search or to search with.
     """
-    gallery, probes = (np.ascontiguousarray(x, dtype=np.float32) for x in (gallery, probes[:most]))
-    shapes = gallery.shape, probes.shape
-    if gallery.ndim != 2 or probes.ndim != 2 or shapes[0][1] != shapes[1][1] or 0 in shapes[0] + shapes[1]:
-        raise RunError(f"vectors of shapes {shapes[0]} and {shapes[1]} given, expected (n, d) and (q, d), none empty.")
+    gallery, probes = as_float32(gallery), probe_vectors(probes)[:most]
+    _check_shapes(probes, _table(gallery), empty=False)
+    many = isinstance(gallery, MultiVector)
+    there = gallery.weights > 0 if many else np.ones((len(gallery), 1), dtype=bool)
+    owner = np.nonzero(there)[0]  # (r,): the item of each vector in the index
+    if not len(owner):
+        raise RunError("no item of the gallery has a view: there is nothing to search.")
     k = min(10, len(gallery))
+    hits = min(len(owner), k * there.shape[1] * (_SOFT_HITS if many and gallery.epsilon else 1))
     with _faiss_threads(threads) as faiss:
-        index = _index(faiss, kind, gallery)
-        size = faiss.serialize_index(index).nbytes / len(gallery)
+        index = _index(faiss, kind, gallery.vectors[there] if many else gallery)
+
+        def search(probe: np.ndarray) -> np.ndarray:
+            ids = index.search(probe[None], hits)[1][0]
+            return _items(gallery, owner[ids[ids >= 0]], probe, k) if many else ids
+
         found, times = [], []
-        index.search(probes[:1], k)  # warm-up
-        for i in range(len(probes)):
+        search(probes[0])  # warm-up
+        for probe in probes:
             started = time.perf_counter()
-            _, ids = index.search(probes[i : i + 1], k)
+            found.append(search(probe))
             times.append(1000 * (time.perf_counter() - started))
-            found.append(ids[0])
-    recalls = []
+        size = faiss.serialize_index(index).nbytes
+    if many:
+        size += len(owner) * (12 if gallery.epsilon else 8)
+    recalls, scores = [], scorer(gallery)
     for probe, ids in zip(probes, found, strict=True):
-        exact = gallery @ probe  # (n, d) @ (d,) -> (n,)
+        exact = scores(probe[None])[0]  # (n,)
         tenth = np.partition(exact, len(exact) - k)[len(exact) - k]
-        near = 1e-5 * np.abs(exact).max()  # FAISS adds in another order
-        recalls.append((exact[ids[ids >= 0]] >= tenth - near).sum() / k)  # id -1: fewer than k found
-    return Serving(*np.percentile(times, [50, 95]).tolist(), size, float(np.mean(recalls)))
+        near = 1e-5 * np.abs(exact[exact > LOWEST]).max(initial=0)  # FAISS adds in another order
+        recalls.append((exact[np.unique(ids[ids >= 0])] >= tenth - near).sum() / k)  # id -1: fewer than k found
+    p50, p95 = np.percentile(times, [50, 95]).tolist()
+    return Serving(p50, p95, size / len(gallery), float(np.mean(recalls)))
+
+
+def _items(gallery: MultiVector, owners: np.ndarray, probe: np.ndarray, k: int) -> np.ndarray:
+    """(up to k,) the best of the items that own the vectors found, by their exact scores."""
+    items = np.unique(owners)
+    scores = combine(gallery.vectors[items] @ probe, gallery.weights[items], gallery.epsilon)  # (c, v, d) -> (c,)
+    return items[np.argsort(-scores, kind="stable")[:k]]

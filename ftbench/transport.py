@@ -48,15 +48,16 @@ def sinkhorn(
     log_b = torch.where(some_b, b, 1).log()
     kernel = similarity / epsilon  # (..., M, N), log scale
     log_v = torch.where(some_b, torch.zeros_like(log_b), _LOG_ZERO)
+    log_rows = torch.logsumexp(kernel + log_v.unsqueeze(-2), -1)
     for _ in range(iterations):
         # rows, then columns; (..., M, N) -> (..., M) and (..., N)
-        log_u = torch.where(some_a, log_a - torch.logsumexp(kernel + log_v.unsqueeze(-2), -1), _LOG_ZERO)
+        log_u = torch.where(some_a, log_a - log_rows, _LOG_ZERO)
         log_v = torch.where(some_b, log_b - torch.logsumexp(kernel + log_u.unsqueeze(-1), -2), _LOG_ZERO)
-        plan = (log_u.unsqueeze(-1) + kernel + log_v.unsqueeze(-2)).exp()
-        off = ((plan.detach().sum(-1) - a).abs().amax(-1) * feasible).max()
+        log_rows = torch.logsumexp(kernel + log_v.unsqueeze(-2), -1)
+        off = ((torch.where(some_a, log_u + log_rows, _LOG_ZERO).detach().exp() - a).abs() * some_a).max()
         if off <= tolerance:
             break
-    return plan
+    return (log_u.unsqueeze(-1) + kernel + log_v.unsqueeze(-2)).exp()
 
 
 def exact_plan(similarity: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -96,6 +97,45 @@ def marginal_error(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def transport_similarity(plan: Tensor, similarity: Tensor) -> Tensor:
     """<plan, K> = sum_mn plan[m, n] K[m, n]: two (..., M, N) -> (...)."""
     return (plan * similarity).sum((-2, -1))
+
+
+def entropic_value(plan: Tensor, similarity: Tensor, a: Tensor, b: Tensor, epsilon: float) -> Tensor:
+    """<plan, K> - epsilon KL(plan || a b^T): (..., M, N), (..., M, N), (..., M), (..., N) -> (...).
+
+    Its maximum over plans with marginals a and b is at `sinkhorn`'s plan: on them KL(plan || a b^T) is H(a) + H(b) -
+    H(plan). Unlike with H alone, item pairs of more views score no higher for that. The plan is taken as a constant:
+    by the envelope theorem (Danskin; Peyre and Cuturi 2019, section 9.1.3) the maximum's gradient with respect to K is
+    the plan. epsilon 0, or infinity with the independent plan: <plan, K>.
+    """
+    plan = plan.detach()
+    value = transport_similarity(plan, similarity)
+    if not 0 < epsilon < torch.inf:
+        return value
+    ratio = torch.where(plan > 0, plan / independent_plan(a, b).clamp(min=1e-30), 1)
+    return value - epsilon * (plan * ratio.log()).sum((-2, -1))
+
+
+def smooth_max(similarity: Tensor, weights: Tensor, epsilon: float) -> Tensor:
+    """epsilon log sum_v w_v exp(s_v / epsilon) over views: (..., v), (..., v) -> (...).
+
+    A maximum for epsilon -> 0, the weighted mean for epsilon -> infinity where weights sum to 1: the value of entropic
+    transport from one probe to views that a KL alone holds to their weights. epsilon: > 0. 0 where no view has weight.
+    """
+    some = weights > 0
+    log_w = torch.where(some, torch.where(some, weights, 1).log(), _LOG_ZERO)
+    value = epsilon * torch.logsumexp(similarity / epsilon + log_w, -1)
+    return torch.where(some.any(-1), value, 0)
+
+
+def late_interaction(similarity: Tensor, a: Tensor, b: Tensor, epsilon: float) -> Tensor:
+    """Set-to-set similarity by smooth maxima, averaged both ways: (..., M, N), (..., M), (..., N) -> (...).
+
+    Half sum_m a_m smooth_max_n(K[m, n]) and half sum_n b_n smooth_max_m(K[m, n]): the sum of maxima of Khattab and
+    Zaharia 2020 (ColBERT, eq. 3) over views in the place of tokens, weighted, smoothed and made symmetric.
+    """
+    rows = (a * smooth_max(similarity, b.unsqueeze(-2), epsilon)).sum(-1)
+    columns = (b * smooth_max(similarity.mT, a.unsqueeze(-2), epsilon)).sum(-1)
+    return (rows + columns) / 2
 
 
 def factorized_similarity(v: Tensor, a: Tensor, t: Tensor, b: Tensor) -> Tensor:

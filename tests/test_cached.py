@@ -118,10 +118,11 @@ def test_mined_negatives_by_a_loop():
     """Beside the batch each query meets the hardest items of the bank that are clearly worse than its positive."""
     method, towers = begun(hard_negatives=1, hard_margin=0.1, alignment_weight=0.0)
     with torch.no_grad():
-        sides = [side.bank[2].mean(0) for side in method.sides]
-    near = torch.nn.functional.normalize(sum(s / s.norm() for s in sides), dim=0)  # close to the mined item
-    items = torch.nn.functional.normalize(torch.stack([near + 0.2, -near + 0.5]), dim=1)
-    queries = torch.nn.functional.normalize(torch.stack([items[0], near - items[1]]), dim=1)[:, None]
+        sides = [(side.shares[2][:, None] * side.bank[2]).sum(0) for side in method.sides]
+    mined = torch.nn.functional.normalize(sum(s / s.norm() for s in sides), dim=0)
+    away = torch.nn.functional.normalize(torch.stack([-mined[1], mined[0], torch.tensor(0.0)]), dim=0)  # at right angles
+    items = torch.stack([mined, away])
+    queries = torch.stack([mined, (mined + 2 * away) / 5**0.5])[:, None]  # the mined item is too near for the first
     towers.queries = lambda ids: queries.reshape(-1, D)
     same = torch.eye(2, dtype=torch.bool)[:, None]
     batch = Batch(np.array([0, 1]), torch.ones(2, dtype=torch.bool), np.zeros((2, 1), int), same)
