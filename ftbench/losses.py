@@ -73,6 +73,71 @@ def block_info_nce(x: SampledViews, y: SampledViews, scale: Tensor | float, same
     return total
 
 
+def all_pairs_info_nce(x: Tensor, y: Tensor, a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
+    """Symmetric InfoNCE of every slot pair (m, n), weighted by each item's plan a_m b_n: block_info_nce of any slots.
+
+    x: (k, m, d), y: (k, n, d) float, views of k items by slot. a: (k, m), b: (k, n), each row of weights summing to 1
+    over the views that exist, 0 elsewhere: what does not exist neither probes nor serves as a negative.
+    scale: 1 / temperature. Returns a scalar, the mean over items. Raises RunError where the shapes do not fit.
+    """
+    if x.ndim != 3 or y.ndim != 3 or a.shape != x.shape[:2] or b.shape != y.shape[:2] or len(x) != len(y):
+        given = ", ".join(str(tuple(t.shape)) for t in (x, y, a, b))
+        raise RunError(f"all pairs: shapes {given} given, expected (k, m, d), (k, n, d), (k, m) and (k, n).")
+    logits = scale * torch.einsum("imd,jnd->imjn", x, y)  # (k, m, d), (k, n, d) -> (k, m, k, n)
+    own = torch.eye(len(x), dtype=torch.bool, device=x.device)[:, None, :, None]
+    # an item's own pair stays, so that no row is empty; where it does not exist its weight is 0
+    forward = logits.masked_fill((b == 0)[None, None] & ~own, -torch.inf).logsumexp(2)  # (k, m, n)
+    backward = logits.masked_fill((a == 0)[:, :, None, None] & ~own, -torch.inf).logsumexp(0).transpose(0, 1)
+    positive = logits.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # (m, n, k) -> (k, m, n)
+    plan = a.unsqueeze(-1) * b.unsqueeze(-2)
+    return (plan * (forward + backward - 2 * positive)).sum() / (2 * len(x))
+
+
+def sigmoid_loss(logits: Tensor, same: Tensor | None = None) -> Tensor:
+    """Mean over rows of the sum over columns of -log sigmoid(z_ij logits_ij), z = 1 on the diagonal, -1 elsewhere.
+
+    Zhai et al. 2023, equation 1. logits: (b, g) float with g >= b, scaled and with the bias added. same: (b, g) bool,
+    pairs left out of the negatives; the diagonal always stays. Returns a scalar. Raises RunError for other shapes.
+    """
+    _check(logits)
+    own = _diagonal(logits)
+    terms = -F.logsigmoid(torch.where(own, logits, -logits))
+    if same is not None:
+        terms = terms.masked_fill(same & ~own, 0.0)
+    return terms.sum(1).mean()
+
+
+def continuous_weights(vectors: Tensor, sharpness: float | None = None) -> Tensor:
+    """How much each item counts as a positive of each other, by cosine: vectors (b, d) float -> (b, b) in [0, 1].
+
+    (1 + cos) / 2 (Srinivasa et al. 2023, section 3), or with a sharpness exp(sharpness (cos - 1)): normalised over a
+    row, that is a softmax. 1 on the diagonal, without gradient. A zero row has cosine 0 with the others.
+    """
+    unit = F.normalize(vectors.detach(), dim=-1)
+    cosine = unit @ unit.T  # (b, d) @ (d, b) -> (b, b)
+    cosine = torch.where(_diagonal(cosine), 1.0, cosine).clamp(-1, 1)
+    return (1 + cosine) / 2 if sharpness is None else (sharpness * (cosine - 1)).exp()
+
+
+def weighted_info_nce(logits: Tensor, weights: Tensor, same: Tensor | None = None) -> Tensor:
+    """Continuously weighted InfoNCE: mean over rows of -sum_j w_ij log softmax(logits)[i, j] / sum_j w_ij.
+
+    Srinivasa et al. 2023, section 3. logits: (b, g) float, g >= b; weights: (b, g) float >= 0, positive on the
+    diagonal. same: (b, g) bool, pairs left out of softmax and positives; the diagonal always stays. Returns a scalar;
+    equals info_nce where the weights are the identity. Raises RunError for other shapes.
+    """
+    _check(logits)
+    if weights.shape != logits.shape:
+        raise RunError(
+            f"weighted InfoNCE: weights of shape {tuple(weights.shape)} given, expected {tuple(logits.shape)}, "
+            "one for each of the logits."
+        )
+    left_out = torch.zeros_like(weights, dtype=torch.bool) if same is None else same & ~_diagonal(logits)
+    weights = weights.masked_fill(left_out, 0.0)
+    log_p = logits.masked_fill(left_out, -torch.inf).log_softmax(1).masked_fill(left_out, 0.0)
+    return -((weights * log_p).sum(1) / weights.sum(1)).mean()
+
+
 def _sides(views: SampledViews) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(vectors (b, d), plan weight (b,), exists (b,) bool) of the primary and the auxiliary side."""
     share = views.share.to(views.primary.dtype)
@@ -96,14 +161,18 @@ def _both_ways(
 
 def _rows(logits: Tensor, left_out: Tensor | None) -> Tensor:
     """-log softmax(logits)[i, i] over the columns not left out: (b, g) -> (b,)."""
-    if logits.ndim != 2 or not 0 < len(logits) <= logits.shape[1]:
-        raise RunError(
-            f"InfoNCE: logits of shape {tuple(logits.shape)} given, expected (b, g) with 1 <= b <= g: "
-            "row i's positive is column i."
-        )
+    _check(logits)
     if left_out is not None:
         logits = logits.masked_fill(left_out & ~_diagonal(logits), -torch.inf)
     return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
+
+
+def _check(logits: Tensor) -> None:
+    if logits.ndim != 2 or not 0 < len(logits) <= logits.shape[1]:
+        raise RunError(
+            f"a contrastive loss: logits of shape {tuple(logits.shape)} given, expected (b, g) with 1 <= b <= g: "
+            "row i's positive is column i."
+        )
 
 
 def _diagonal(logits: Tensor) -> Tensor:

@@ -179,7 +179,7 @@ class TwoTower(Method):
         """
         if batch.queries is None:
             return self.alignment(batch, towers, image, text)
-        loss = self.query_loss(batch, towers, item_vector(image, text, F.normalize))
+        loss = self.query_loss(batch, towers, self.fuse(image, text, F.normalize))
         if self.config.alignment_weight:
             loss = loss + self.config.alignment_weight * self.alignment(batch, towers, image, text)
         return loss
@@ -220,19 +220,26 @@ class TwoTower(Method):
         """
         return weighted_mean(vectors, torch.from_numpy(self.weights(ids)).to(vectors.device))
 
+    def fuse(self, image, text, normalize):
+        """Item vectors (n, d) of unit length from the pooled sides (n, d) each: arrays or tensors, as `item_vector`."""
+        return item_vector(image, text, normalize)
+
     def fit(self, train: TrainingSet, valid: TrainingSet, trainer: Trainer) -> Trained:
         return trainer.train(self, train)
 
+    def side(self, kind: str, views: Views, embedder: Embedder) -> np.ndarray:
+        """One side of items at inference, (n, d) float32; zeros of width 1 where the assets have none of that kind."""
+        ids = views.images if kind == "image" else views.texts
+        needed = np.where(self.weights(ids) > 0, ids, -1)
+        vectors = torch.from_numpy(embedder.vectors(replace(views, **{kind + "s": needed}), kind))
+        with torch.inference_mode():
+            return self.pool(kind, vectors.to(embedder.device), ids).float().cpu().numpy()
+
     def embed(self, views: Views, embedder: Embedder) -> np.ndarray:
-        sides = []
-        for kind, ids in (("image", views.images), ("text", views.texts)):
-            needed = np.where(self.weights(ids) > 0, ids, -1)
-            vectors = torch.from_numpy(embedder.vectors(replace(views, **{kind + "s": needed}), kind))
-            with torch.inference_mode():
-                sides.append(self.pool(kind, vectors.to(embedder.device), ids).float().cpu().numpy())
+        sides = [self.side(kind, views, embedder) for kind in ("image", "text")]
         width = max(side.shape[1] for side in sides)
         image, text = (side if side.shape[1] == width else np.zeros((len(side), width), np.float32) for side in sides)
-        return item_vector(image, text, unit).astype(np.float32)
+        return self.fuse(image, text, unit).astype(np.float32)
 
 
 class AllViews(TwoTower):
