@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ftbench import metrics, pool, runner
-from ftbench.errors import FtbenchError
+from ftbench.errors import FtbenchError, MethodError
 from ftbench.items import silent
 from ftbench.request import Request
 from ftbench.runfile import write_atomic
@@ -67,6 +67,8 @@ def make(
     for cell in cells:
         try:
             check(cell.request)
+        except MethodError:
+            continue  # this cell fails, not the others
         except FtbenchError as problem:
             wrong[str(problem)] = None
     if wrong:
@@ -108,9 +110,9 @@ def _session(source: Path | None) -> runner.Session:
 def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
     session = _session(source)
     known = read(folder, cell.key)
-    if known and not known.failed and not force and known.record["id"] == runner.identity(cell.request, session):
-        return known, True
     try:
+        if known and not known.failed and not force and known.record["id"] == runner.identity(cell.request, session):
+            return known, True
         made, ranked = runner.measured(cell.request, session)
         headline = made["task"]["headline"]
         values = {pair: metrics.evaluate(own, [headline])[headline] for pair, own in ranked.rankings.items()}

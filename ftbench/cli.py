@@ -83,15 +83,17 @@ def run(
     depth: Annotated[int, typer.Option("--depth", help="Ranks kept per query in the run file.", min=10)] = 10,
     source: Source = None,
     force: Annotated[bool, typer.Option("--force", help="Run again what is finished.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Runs made at a time, each in a process.", min=1)] = 1,
 ) -> None:
     """Run methods on tasks: fit, embed, search, measure, and write one record each.
 
-    Finished runs are recognised by their id and skipped. Example:
+    Finished runs are recognised by their id and skipped; a run that fails is a record, too, and the others go on.
+    Example:
 
     ftbench run --method factorized_transport --task query2item
     """
     pairs = tuple(_key_value(text) for text in settings)
-    from ftbench import console, runner
+    from ftbench import console, suite
     from ftbench import request as asked
 
     requests = asked.requests(
@@ -100,42 +102,18 @@ def run(
             "", "", encoder=encoder, track=track, board=board, settings=pairs, device=device, depth=depth, split=split
         ),
     )  # fmt: skip
-    for note in _one_seed(requests, seed):
-        print(note, file=sys.stderr)
-    wrong = {}
-    for request in requests:  # all of them before the first is run
-        try:
-            asked.check(request)
-        except FtbenchError as problem:
-            wrong[str(problem)] = None
-    if wrong:
-        raise FtbenchError("\n".join(wrong))
+    for note in suite.one_seed(requests, seed):
+        _tell(note)
     with console.progress_bars() as progress:
-        session = runner.Session(results, progress, source, force, lambda line: print(line, file=sys.stderr))
-        outcomes, failures = [], []
-        for number, request in enumerate(requests, start=1):
-            label = f"{request.method} · {request.task} · {request.data} · seed {request.seed}"
-            if len(requests) > 1 or not sys.stderr.isatty():
-                print(f"[{number}/{len(requests)}] {label}", file=sys.stderr, flush=True)
-            try:
-                outcomes.append(runner.run(request, session))
-            except FtbenchError as problem:
-                if len(requests) == 1:
-                    raise
-                failures.append(f"{label}: {problem}")
-    _closing_table(outcomes)
-    if failures:
-        raise FtbenchError(f"{len(failures)} of {len(requests)} runs failed:\n" + "\n".join(failures))
+        outcomes = suite.make(requests, suite.Suite(results, progress, _tell, source, force, jobs))
+    for title, columns, rows in suite.tables(outcomes):
+        console.table(title, columns, rows, numeric=lambda i: i in (1, 2, 4))
+    print("\n".join(suite.notes(outcomes)))
+    suite.raise_failures(outcomes)
 
 
-def _one_seed(requests: list, seeds: list[int]) -> list[str]:
-    """Which of the methods get one run though several seeds were named, a line each."""
-    made: dict[tuple, set[int]] = {}
-    for request in requests:
-        made.setdefault((request.method, request.track), set()).add(request.seed)
-    several = len(set(seeds)) > 1
-    alone = [f"{method}{f' ({track})' if track else ''}" for (method, track), own in made.items() if len(own) == 1]
-    return [f"{name}: a seed changes nothing of it, so that one run suffices." for name in alone if several]
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _key_value(text: str) -> tuple[str, str]:
@@ -143,44 +121,6 @@ def _key_value(text: str) -> tuple[str, str]:
     if not sign or not key:
         raise FtbenchError(f"--set {text!r}: expected KEY=VALUE, such as --set primary_share=0.3")
     return key, value
-
-
-def _closing_table(outcomes: list) -> None:
-    """A table per task and data set: scores with intervals, seconds and which record; then where records are."""
-    from ftbench import console
-
-    tables, notes = {}, []
-    for outcome in outcomes:
-        request, record = outcome.request, outcome.record
-        name = request.method + (f" ({request.track})" if request.track else "")
-        split = ", validation split" if request.split == "valid" else ""
-        board = "" if request.board == "equal-compute" else f", {request.board.replace('-', ' ')}"
-        rows = tables.setdefault((request.task, request.data, split + board), [])
-        if record is None:
-            rows.append([name, "", "—", "", "—", "—"])
-            notes.append(f"{name}: {outcome.skipped}.")
-            continue
-        score = record["scores"][record["task"]["headline"]]
-        shown = "—" if score["mean"] is None else f"{score['mean']:.3f}"
-        interval = "" if score["low"] is None else f"{score['low']:.3f}–{score['high']:.3f}"
-        seconds = f"{record['cost']['total_seconds']:.1f}" + (" *" if outcome.skipped else "")
-        short = outcome.path.stem.removeprefix(f"{record['method']['name']}-")
-        rows.append([name, str(request.seed), shown, interval, seconds, short])
-    for (task, data, how), rows in tables.items():
-        headlines = {o.record["task"]["headline"] for o in outcomes if o.record and o.request.task == task}
-        columns = ["method", "seed", " ".join(headlines) or "score", "95% interval", "seconds", "record"]
-        console.table(f"{task} on {data}{how}", columns, rows, numeric=lambda i: i in (1, 2, 4))
-    paths = [outcome.path for outcome in outcomes if outcome.path]
-    if len(paths) == 1:
-        print(f"Record: {paths[0]}")
-    elif paths:
-        print(f"Records: {paths[0].parents[2] / 'DATA' / 'TASK' / 'METHOD-RECORD.json'}")
-    if any("private-results" in path.parts for path in paths):
-        print("The page of them: ftbench report --results private-results --site private-site")
-    if any(outcome.skipped and outcome.record for outcome in outcomes):
-        print("* finished before and found by its id; --force runs it again.")
-    for note in dict.fromkeys(notes):
-        print(note)
 
 
 @app.command("list")

@@ -16,6 +16,14 @@ class RunError(FtbenchError):
     """A run that cannot be started or finished with what was asked."""
 
 
+class MethodError(RunError):
+    """A method whose file is there but cannot be used. Other runs of a command go on without it."""
+
+
+class SettingsError(RunError):
+    """Settings that a method does not have or cannot take. Other runs of a command go on."""
+
+
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> FtbenchError:
     """An error for a name that does not exist, with the nearest names that do."""
     known = sorted(known)

@@ -6,10 +6,14 @@ A method turns views into vectors (`embed`) or pairs of views into scores (`scor
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
+import re
+import sys
+import typing
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +24,7 @@ from torch.nn import functional as F
 from ftbench.batches import Batch, TrainingSet
 from ftbench.encoders.base import Encoder
 from ftbench.encoders.cache import cached_features
-from ftbench.errors import FtbenchError, unknown
+from ftbench.errors import FtbenchError, MethodError, RunError, unknown
 from ftbench.items import Progress
 from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.settings import TrainerConfig, default_settings, parse_settings
@@ -30,6 +34,7 @@ from ftbench.vectors import MultiVector, Vectors
 from ftbench.views import Views, view_weights
 
 _EMBED_BATCH = 512
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,79}")  # as records have it
 
 
 class Method:
@@ -180,8 +185,14 @@ class TwoTower(Method):
         if batch.queries is None:
             return self.alignment(batch, towers, image, text)
         loss = self.query_loss(batch, towers, self.fuse(image, text, F.normalize))
-        if self.config.alignment_weight:
-            loss = loss + self.config.alignment_weight * self.alignment(batch, towers, image, text)
+        weight = getattr(self.config, "alignment_weight", None)
+        if weight is None:
+            raise RunError(
+                f"the Config of {self.name} has no alignment_weight, by which `objective` weighs the image-text loss. "
+                "Give it one: alignment_weight: float = 0.1"
+            )
+        if weight:
+            loss = loss + weight * self.alignment(batch, towers, image, text)
         return loss
 
     def query_loss(self, batch: Batch, towers: Towers, items: torch.Tensor) -> torch.Tensor:
@@ -290,40 +301,93 @@ def _entry_points() -> dict:
     return {point.name: point for point in entry_points(group="ftbench.methods")}
 
 
-def _module(name: str):
+def located(name: str) -> tuple[str, Path]:
+    """A method's own name and its file, which is not read. Raises FtbenchError where there is none."""
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
             raise FtbenchError(f"--method {name}: there is no such file. Give a path to a Python file with a class Method, or a name: ftbench list methods")  # noqa: E501  # fmt: skip
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as problem:
-            raise FtbenchError(
-                f"--method {name} could not be imported: {type(problem).__name__}: {problem}"
-            ) from problem
-        return module, path.stem
-    if name in _entry_points():
-        return importlib.import_module(_entry_points()[name].value), name
+        if not _NAME.fullmatch(path.stem):
+            raise FtbenchError(f"--method {name}: a file's name is the method's name, expected letters, digits, _ and -. Rename it.")  # noqa: E501  # fmt: skip
+        return path.stem, path
     if name not in method_names():
         raise unknown("method", name, method_names(), "A path to a Python file works, too: --method my_method.py")
-    return importlib.import_module(f"ftbench.baselines.{name}"), name
+    points = _entry_points()
+    module = points[name].value if name in points else f"ftbench.baselines.{name}"
+    try:
+        found = importlib.util.find_spec(module)
+    except Exception:
+        found = None
+    if found is None or not found.origin:
+        raise FtbenchError(f"method {name}: its entry point names {module}, which is not installed.")
+    return name, Path(found.origin)
+
+
+def unusable(name: str) -> Method:
+    """What can be said of a method whose file cannot be used: a Method that knows its name and its file alone."""
+    method = Method()
+    method.name, method.path = located(name)
+    return method
+
+
+def _module(name: str):
+    """The module of a method. Raises FtbenchError where there is none, MethodError where it cannot be imported."""
+    short, path = located(name)
+    try:
+        if not name.endswith(".py"):
+            points = _entry_points()
+            return importlib.import_module(points[name].value if name in points else f"ftbench.baselines.{name}"), short
+        spec = importlib.util.spec_from_file_location(f"ftbench_method_{short}", path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for names
+        spec.loader.exec_module(module)
+        return module, short
+    except (Exception, SystemExit) as problem:
+        raise MethodError(
+            f"method {name} could not be imported: {type(problem).__name__}: {problem}. Expected a Python file with a "
+            "class Method; CONTRIBUTING.md has a complete one."
+        ) from problem
+
+
+def _config(name: str, cls: type[Method], tuned: Mapping[str, object]):
+    """The settings of a method as it is tuned. Raises MethodError where its class Config cannot serve."""
+    config, wanted = cls.Config, "Expected a frozen dataclass Config whose fields all have a default."
+    if not (inspect.isclass(config) and is_dataclass(config)):
+        raise MethodError(f"method {name}: its Config is {config!r}, no dataclass. {wanted}")
+    bare = [field.name for field in fields(config) if field.default is MISSING and field.default_factory is MISSING]
+    if bare:
+        raise MethodError(f"method {name}: its Config has no default for {', '.join(bare)}. {wanted}")
+    try:
+        typing.get_type_hints(config)
+        made = replace(config(), **tuned)
+        json.dumps(asdict(made), allow_nan=False)
+    except Exception as problem:
+        raise MethodError(
+            f"method {name}: its Config cannot be used: {type(problem).__name__}: {problem}. {wanted} They are "
+            "numbers, texts or booleans."
+        ) from problem
+    return made
 
 
 def load_method(name: str, overrides: dict[str, str] | None = None, track: str = "") -> Method:
     """A method by name, by entry point or from a Python file, as it is tuned for a track, with `--set key=value`
     overrides as text.
 
-    Raises FtbenchError for an unknown name, a file without a class Method, unknown keys and values of another type.
+    Raises FtbenchError for an unknown name, MethodError for a file without a usable class Method, SettingsError for
+    unknown keys and values of another type.
     """
     module, short = _module(name)
-    if not inspect.isclass(getattr(module, "Method", None)) or not issubclass(module.Method, Method):
-        raise FtbenchError(f"{name} has no class Method derived from ftbench.method.Method. See CONTRIBUTING.md.")
-    cls = module.Method
+    cls = getattr(module, "Method", None)
+    if not inspect.isclass(cls) or not issubclass(cls, Method):
+        raise MethodError(f"{name} has no class Method derived from ftbench.method.Method. See CONTRIBUTING.md.")
+    base, needed = (TwoTower, "loss") if issubclass(cls, TwoTower) else (Method, "score" if cls.lexical else "embed")
+    if getattr(cls, needed) is getattr(base, needed):
+        raise MethodError(f"method {name}: its class Method has no function {needed}. See CONTRIBUTING.md.")
     own = {key: value for key, value in cls.tuned.get(track, {}).items() if not key.startswith("trainer.")}
-    config = parse_settings(f"method {short}", replace(cls.Config(), **own), overrides or {})
-    method = cls(config)
+    config = parse_settings(f"method {short}", _config(name, cls, own), overrides or {})
+    try:
+        method = cls(config)
+    except Exception as problem:
+        raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}") from problem
     method.name, method.path, method.track = short, Path(module.__file__), track
     return method
 
@@ -332,4 +396,8 @@ def trainer_settings(method: Method, overrides: dict[str, str] | None = None) ->
     """The trainer's settings of a loaded method: the track's, as tuned for the method, with overrides as text."""
     tuned = method.tuned.get(method.track, {}).items()
     shared = {key.removeprefix("trainer."): value for key, value in tuned if key.startswith("trainer.")}
-    return parse_settings("trainer", replace(default_settings(method.track), **shared), overrides or {})
+    try:
+        defaults = replace(default_settings(method.track), **shared)
+    except TypeError as problem:
+        raise MethodError(f"method {method.name}: what it has tuned of the trainer is not there: {problem}") from None
+    return parse_settings("trainer", defaults, overrides or {})

@@ -4,9 +4,12 @@ A process that dies (killed by the system for its memory, say) takes down nothin
 """
 
 import multiprocessing
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from ftbench.errors import RunError
 
@@ -17,7 +20,8 @@ def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int,
     """(position, work(piece)) of each piece, or (position, exception) where it raised an Exception.
 
     work: a function that can be pickled, as pieces and answers can; with jobs 1 it is called here. Of a process that
-    died, the pieces that were under way are taken again, each alone; one that dies again gives RunError.
+    died, the pieces that were under way are taken again, each alone; one that dies again gives RunError. Where the
+    caller is interrupted, or asks for no more, the processes are ended.
     """
     if jobs < 1:
         raise RunError(f"--jobs {jobs} given, expected at least 1: how many runs to make at a time.")
@@ -29,17 +33,21 @@ def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int,
     while waiting:
         under_way: dict[Future, tuple[int, object]] = {}
         suspects = []
-        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=_SPAWN) as workers:
+        with _workers(min(jobs, len(waiting))) as workers:
             while waiting or under_way:
                 while waiting and len(under_way) < jobs and not suspects:
-                    under_way[workers.submit(_tried, work, waiting[0][1])] = waiting[0]
+                    try:
+                        under_way[workers.submit(_tried, work, waiting[0][1])] = waiting[0]
+                    except BrokenProcessPool:  # one died since the last answer
+                        suspects.append(waiting[0])
                     waiting.pop(0)
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done if under_way else ():
                     place, piece = under_way.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool):
+                    problem = future.exception()
+                    if isinstance(problem, BrokenProcessPool):
                         suspects.append((place, piece))
-                    else:
-                        yield place, future.result()
+                    else:  # an answer that cannot be pickled is a problem, too
+                        yield place, problem or future.result()
                 if suspects and not under_way:
                     break
         for place, piece in suspects:
@@ -51,11 +59,13 @@ def _tried(work: Callable, piece: object) -> object:
         return work(piece)
     except Exception as problem:
         return problem
+    except SystemExit as end:
+        return RunError(f"it would have ended its process: sys.exit({end.code})")
 
 
 def _alone(work: Callable, piece: object) -> object:
     """The work on one piece in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=_SPAWN) as worker:
+    with _workers(1) as worker:
         try:
             return worker.submit(_tried, work, piece).result()
         except BrokenProcessPool:
@@ -63,3 +73,23 @@ def _alone(work: Callable, piece: object) -> object:
                 "its process was ended by the system, twice, most likely for want of memory. Try fewer at a time "
                 "(--jobs 1) or a smaller batch: --set trainer.batch_size=32"
             )
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block: when their work is done, or at once where the block is left early."""
+    workers = ProcessPoolExecutor(count, mp_context=_SPAWN, initializer=_ends_quietly)
+    try:
+        yield workers
+    except BaseException:
+        for process in list((workers._processes or {}).values()):  # terminate_workers() from Python 3.14 on
+            process.terminate()
+        raise
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def _ends_quietly() -> None:
+    """A worker leaves Ctrl-C, which all processes of a terminal get, to its parent; when that ends it, it cleans up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

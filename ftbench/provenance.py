@@ -56,7 +56,11 @@ def _plain(value: object) -> str:
 
 def method_title(path: Path) -> str:
     """What a method file calls itself: the beginning of its docstring, or the file's name."""
-    return short_title(ast.get_docstring(ast.parse(Path(path).read_bytes())) or Path(path).stem)
+    try:
+        found = short_title(ast.get_docstring(ast.parse(Path(path).read_bytes())) or "")
+    except (SyntaxError, ValueError):
+        found = ""
+    return found or Path(path).stem[:120]
 
 
 def short_title(docstring: str) -> str:

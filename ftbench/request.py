@@ -1,29 +1,27 @@
 """What a person asks for: one request per run, checked before any is made. Must not know how a run goes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import get_args, get_type_hints
 
 import torch
 
 from ftbench import metrics
 from ftbench.catalogue import own_names
-from ftbench.errors import RunError, unknown
+from ftbench.errors import MethodError, RunError, unknown
 from ftbench.items import SPLITS
 from ftbench.method import Method, load_method, trainer_settings
 from ftbench.settings import BOARDS, TrainerConfig
 from ftbench.sources import check_name
 from ftbench.task import TRACKS, Task, load_task
 
-# In the order of the board; each with the tracks it has a row on besides the task's own.
 DEFAULT_METHODS = (
-    "random",
-    "bm25",
-    "single_view_clip",
-    "mean_pooling",
-    "mean_pooling_all_views",
-    "factorized_transport",
-    "factorized_transport_cached",
+    "random", "bm25", "text_concat", "single_view_clip", "mean_pooling", "random_view", "max_pooling",
+    "attention_pooling", "gated_fusion", "mean_pooling_all_views", "all_pairs", "sigmoid", "cwcl", "gcl", "m3g",
+    "sinkhorn_transport", "late_interaction", "hybrid_rrf", "factorized_transport", "factorized_transport_cached",
     "oracle",
-)
+)  # fmt: skip
+_EACH_VALUE = {"oracle": "reads"}  # settings of which the default methods have a row for each value
 DEFAULT_TASKS = ("query2item", "cross_view")
 
 
@@ -49,6 +47,13 @@ class Request:
     split: str = "test"
 
     @property
+    def label(self) -> str:
+        """What a person calls this run among others."""
+        own = [f"{key}={value}" for key, value in self.settings if not key.startswith("trainer.")]
+        method = " ".join([self.method, *([f"({self.track})"] if self.track else []), *own])
+        return f"{method} · {self.task} · {self.data} · seed {self.seed}"
+
+    @property
     def command(self) -> str:
         """The command that makes this run again."""
         words = ["ftbench run", "--method", self.method, "--task", self.task, "--data", self.data]
@@ -63,44 +68,66 @@ class Request:
 
 
 def requests(methods: list[str], tasks: list[str], data: list[str], seeds: list[int], common: Request) -> list[Request]:
-    """One request per run. The method `default` stands for the whole board, zero-shot rows included; a method that a
-    seed does not change gets one run."""
+    """One request per run. The method `default` stands for the whole board, zero-shot rows and the ceilings included; a
+    method that a seed does not change gets one run, as does one that cannot be loaded."""
+    named = [*methods, *(DEFAULT_METHODS if "default" in methods else ())]
+    loaded = {name: _loaded(name) for name in named if name != "default"}
+    keys = {name: {f.name for f in fields(method.config)} if method else set() for name, method in loaded.items()}
     made = []
     for name_of_data in data:
         for task in tasks:
-            expanded = _expanded(methods, name_of_data, common.track)
-            keys = {method: {f.name for f in fields(load_method(method).config)} for method, _ in expanded}
-            everyone = set().union(*keys.values())
-            for method, track in expanded:
-                loaded = load_method(method)
+            expanded = _expanded(methods, loaded, name_of_data, common)
+            asked = [name for name, _, _ in expanded]
+            everyone = set().union(*(keys[name] for name in asked))
+            guessed = any(loaded[name] is None for name in asked)  # whose settings nobody knows
+            for name, track, more in expanded:
+                method = loaded[name]
                 # a setting that only another of the methods has is that one's; one that none has is an error of all
                 own = tuple(
-                    (key, value) for key, value in common.settings if key in keys[method] or key not in everyone
-                )
-                still = not loaded.seeded or (track == "zero-shot" and name_of_data.startswith("studio"))
+                    (key, value) for key, value in common.settings
+                    if key.startswith("trainer.") or key in keys[name] or method is None
+                    or (key not in everyone and not guessed)
+                )  # fmt: skip
+                still = method is None or not method.seeded
+                still = still or (track == "zero-shot" and name_of_data.startswith("studio"))
                 for seed in seeds[:1] if still else seeds:
-                    made.append(
-                        replace(
-                            common, method=method, task=task, data=name_of_data, track=track, seed=seed, settings=own
-                        )
-                    )
+                    about = {"method": name, "task": task, "data": name_of_data, "track": track, "seed": seed}
+                    made.append(replace(common, **about, settings=own + more))
     return list(dict.fromkeys(made))
 
 
-def _expanded(methods: list[str], data: str, track: str | None) -> list[tuple[str, str | None]]:
-    """(method, track) pairs; `default` becomes all default methods that the data set is open to."""
-    pairs = []
+def _loaded(name: str) -> Method | None:
+    """A method, or None where its file cannot be used; raises FtbenchError where there is none of that name."""
+    try:
+        return load_method(name)
+    except MethodError:
+        return None
+
+
+def _expanded(methods: list[str], loaded: Mapping[str, Method | None], data: str, common: Request) -> list[tuple]:
+    """(method, track, settings) of each row; `default` becomes all default methods that the data set is open to."""
+    made = []
     for name in methods:
         if name != "default":
-            pairs.append((name, track))
+            made.append((name, common.track, ()))
             continue
         for default in DEFAULT_METHODS:
-            method = load_method(default)
-            if method.ranked or data.startswith("studio"):
-                pairs.append((default, track))
-            if method.zero_shot and track is None:
-                pairs.append((default, "zero-shot"))
-    return pairs
+            method = loaded[default]
+            if method is None or method.ranked:
+                made.append((default, common.track, ()))
+            elif data.startswith("studio"):
+                made += [(default, common.track, each) for each in _each_value(method, common.settings)]
+            if method and method.zero_shot and common.track is None:
+                made.append((default, "zero-shot", ()))
+    return made
+
+
+def _each_value(method: Method, given: tuple[tuple[str, str], ...]) -> list[tuple[tuple[str, str], ...]]:
+    """Settings of a row for each value of what a default method is shown with, unless one was given."""
+    key = _EACH_VALUE.get(method.name)
+    if key is None or key in dict(given):
+        return [()]
+    return [((key, value),) for value in get_args(get_type_hints(type(method.config))[key])]
 
 
 @dataclass(frozen=True)
@@ -114,7 +141,10 @@ class Named:
 
 
 def check(request: Request) -> Named:
-    """Check a request's names and settings, without opening data or encoders. Raises FtbenchError."""
+    """Check a request's names and settings, without opening data or encoders.
+
+    Raises FtbenchError for names that do not exist; only then MethodError and SettingsError, which are its method's.
+    """
     check_name(request.data, own_names())
     task = load_task(request.task, request.data)
     if request.split not in SPLITS[1:]:
@@ -129,10 +159,10 @@ def check(request: Request) -> Named:
         raise unknown("track", request.track, TRACKS)
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
+    device_of(request.device)
     track = request.track or (task.track if load_method(request.method).trained else "zero-shot")
     method = load_method(request.method, own, track)
     config = trainer_settings(method, trainer)
-    device_of(request.device)
     if track == "weak":
         raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")
     return Named(task, method, config, track)

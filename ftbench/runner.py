@@ -1,172 +1,114 @@
 """A run from its request to its record: the steps of the design, in order. Must not know the page or the terminal."""
 
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from ftbench import provenance, record, search
-from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
-from ftbench.encoders.base import Encoder, load_encoder
-from ftbench.encoders.cache import NUMERICS
+from ftbench import outputs, provenance, record, search
 from ftbench.errors import FtbenchError, RunError
-from ftbench.items import Progress
-from ftbench.method import Embedder, Method
-from ftbench.request import Request, check, default_encoder, device_of
+from ftbench.method import Embedder
+from ftbench.plan import Plan, Session, draft_of, error, failed, identity, plan, whole
+from ftbench.request import Request, device_of
 from ftbench.runfile import Run
-from ftbench.settings import TrainerConfig
-from ftbench.sources import source_for, terms
-from ftbench.store import prepare
-from ftbench.task import Task, Trial, training_sets, trials
+from ftbench.task import Trial, training_sets
 from ftbench.trainer import Trained, Trainer
 from ftbench.vectors import vectors_of
 
-RESULTS, PRIVATE_RESULTS = Path("results"), Path("private-results")
-
-
-@dataclass
-class Session:
-    """What several runs of one command share: catalogues, encoders, and where progress is shown.
-
-    results: the folder of records; None: RESULTS, and PRIVATE_RESULTS for catalogues that a person imported.
-    tell: shows a line to the person.
-    """
-
-    results: Path | None
-    progress: Callable[[str], Progress]
-    source: Path | None = None
-    force: bool = False
-    tell: Callable[[str], None] = lambda line: None
-    _catalogues: dict[str, Catalogue] = field(default_factory=dict)
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
-
-    def catalogue(self, name: str) -> Catalogue:
-        """The prepared catalogue of a data set; prepared now where it is not."""
-        if name not in self._catalogues:
-            source = source_for(name, self.source, downloads_folder()) if name.startswith("studio") else None
-            found = open_catalogue(name)
-            if found is not None and source is not None and found.info.version != source.info.version:
-                found = None
-            if found is None:
-                source = source or source_for(name, self.source, downloads_folder())
-                self.tell(terms(source.info))
-                found = prepare(source, self.progress(f"Preparing {name}"))
-            self._catalogues[name] = found
-        return self._catalogues[name]
-
-    def folder(self, catalogue: Catalogue) -> Path:
-        """Where records of a data set go."""
-        return self.results or (PRIVATE_RESULTS if catalogue.info.private else RESULTS)
-
-    def encoder(self, name: str) -> Encoder:
-        if name not in self._encoders:
-            self._encoders[name] = load_encoder(name)
-        return self._encoders[name]
+__all__ = ["Attempt", "Outcome", "Session", "attempt", "failed", "finished", "identity", "keep", "measured", "run"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """record: what was written or found; None where the method cannot enter the task. skipped: why nothing ran."""
+    """record: what was written or found; None where the method cannot enter the task. skipped: why nothing ran.
+    problem: why the run failed, its record having an `error`."""
 
     request: Request
     record: dict | None
     path: Path | None
     skipped: str = ""
+    problem: FtbenchError | None = None
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """A request with everything it names loaded and checked."""
+class Attempt:
+    """A run that was made, not yet written. record: all but the run file; None where the method cannot enter the task.
+    judgements: of each pair. problem: what it raised."""
 
     request: Request
-    task: Task
-    catalogue: Catalogue
-    method: Method
-    encoder: Encoder | None
-    config: TrainerConfig
-    track: str
-
-    @cached_property
-    def trials(self) -> list[Trial]:
-        found = trials(self.task, self.catalogue, latents=not self.method.ranked)
-        return [trial for trial in found if trial.needs <= set(self.method.modalities)]
-
-
-def plan(request: Request, session: Session) -> _Plan:
-    """Load and check everything a request names before any work is done. Raises FtbenchError."""
-    names = check(request)
-    task, method, config, track = names.task, names.method, names.config, names.track
-    catalogue = session.catalogue(request.data)
-    gallery = len(catalogue.rows(task.gallery))
-    if request.depth > gallery:
-        raise RunError(
-            f"{request.data} has {gallery} items to search, and the run file keeps {request.depth} ranks: expected at "
-            "most as many (--depth, at least 10)."
-        )
-    if not method.ranked and not any(catalogue.assets.image_reveals):
-        raise RunError(
-            f"{request.method} reads latent attributes, which {request.data} does not have. Try: --data studio"
-        )
-    encoder = None
-    if method.trained:
-        encoder = session.encoder(request.encoder or default_encoder(request.data))
-        if encoder.locked:
-            config = replace(config, budget=0.0)
-    if not method.seeded or (track == "zero-shot" and method.trained and not encoder.locked):
-        request = replace(request, seed=0)
-    filled = replace(request, encoder=encoder.name if encoder else None)
-    return _Plan(filled, task, catalogue, method, encoder, config, track)
+    record: dict | None
+    ranked: Run | None = None
+    judgements: dict = field(default_factory=dict)
+    skipped: str = ""
+    problem: FtbenchError | None = None
 
 
 def run(request: Request, session: Session) -> Outcome:
-    """Make one run and write its record and run file; a finished run of the same id is found, not made again."""
+    """Make one run and write its record and run file; a finished run of the same id is found, not made again.
+
+    Raises what the run raises, once its record is written with the error.
+    """
+    outcome = finished(request, session) or keep(attempt(request, session), session)
+    if outcome.problem:
+        raise outcome.problem
+    return outcome
+
+
+def finished(request: Request, session: Session) -> Outcome | None:
+    """The finished run of a request, found by its id, or None where it is still to be made. Raises FtbenchError for
+    what cannot be run and where records cannot be written, so that it is known before any work."""
     planned = plan(request, session)
     folder = session.folder(planned.catalogue)
     record.check_writable(folder)
+    found = record.find(folder, record.record_id(record.key(draft_of(planned))))
+    if found is None or found[1]["run_file"]["depth"] < request.depth or session.force:
+        return None
+    return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
+
+
+def attempt(request: Request, session: Session) -> Attempt:
+    """Make one run without writing it. What the run raises is in the answer; what its request does wrong is raised."""
+    planned = plan(request, session)
     if not planned.trials:
         have = " and ".join(planned.method.modalities)
-        return Outcome(request, None, None, f"it works on {have} alone, and no part of {request.task} is open to that")  # noqa: E501  # fmt: skip
-    draft = _draft(planned)
-    found = record.find(folder, record.record_id(record.key(draft)))
-    deep_enough = found is not None and found[1]["run_file"]["depth"] >= request.depth
-    if deep_enough and not session.force:
-        return Outcome(planned.request, found[1], found[0], "finished before; --force runs it again")
+        why = f"it works on {have} alone, and no part of {request.task} is open to that"
+        return Attempt(request, None, skipped=why)
     try:
-        ranked, measured = _measure(planned, session)
+        ranked, found = _measure(planned, session)
     except Exception as problem:
-        path = record.write(folder, draft | _failed(planned, problem), {})
-        if isinstance(problem, FtbenchError):
-            raise
-        raise RunError(f"the run failed: {type(problem).__name__}: {problem}. Its record: {path}") from problem
+        own = problem if isinstance(problem, FtbenchError) else _unexpected(problem)
+        return Attempt(planned.request, whole(planned, error(planned, problem)), problem=own)
     judgements = {trial.pair: trial.gains for trial in planned.trials}
-    path = record.write(folder, draft | measured, ranked.rankings, judgements, ranked.slices)
-    return Outcome(planned.request, record.read(path), path)
+    return Attempt(planned.request, whole(planned, found), ranked, judgements)
 
 
-def identity(request: Request, session: Session) -> str:
-    """The id that the record of a run will have, without making the run."""
-    return record.record_id(record.key(_draft(plan(request, session))))
+def keep(made: Attempt, session: Session) -> Outcome:
+    """Write a run that was made: its record and its run file."""
+    if made.record is None:
+        return Outcome(made.request, None, None, made.skipped)
+    folder = session.folder(session.catalogue(made.request.data))
+    if made.problem:
+        path = record.write(folder, made.record, {})
+        return Outcome(made.request, made.record, path, problem=made.problem)
+    path = record.write(folder, made.record, made.ranked.rankings, made.judgements, made.ranked.slices)
+    return Outcome(made.request, record.read(path), path)
+
+
+def _unexpected(problem: Exception) -> RunError:
+    """What no code of ours foresaw, as a message; the traceback stays behind it."""
+    told = RunError(f"the run failed: {type(problem).__name__}: {problem}")
+    told.__cause__ = problem
+    return told
 
 
 def measured(request: Request, session: Session) -> tuple[dict, Run]:
     """Make one run without writing it: its record, all but the run file, and what it ranked. Raises what the run
     raises."""
     planned = plan(request, session)
-    draft = _draft(planned)
     ranked, found = _measure(planned, session)
-    return {**draft, **found, "id": record.record_id(record.key(draft)), "run_file": None}, ranked
-
-
-def failed(request: Request, session: Session, problem: Exception) -> dict:
-    """The record, all but the run file, of a run that raised `problem`."""
-    planned = plan(request, session)
-    draft = _draft(planned)
-    return {**draft, **_failed(planned, problem), "id": record.record_id(record.key(draft)), "run_file": None}
+    return whole(planned, found), ranked
 
 
 @contextmanager
@@ -185,7 +127,7 @@ def _threads(count: int):
         torch.use_deterministic_algorithms(deterministic)
 
 
-def _fit(planned: _Plan, session: Session) -> Trained | None:
+def _fit(planned: Plan, session: Session) -> Trained | None:
     train, valid = training_sets(planned.task, planned.catalogue, planned.track)
     trainer = Trainer(
         encoder=planned.encoder,
@@ -199,13 +141,13 @@ def _fit(planned: _Plan, session: Session) -> Trained | None:
     return planned.method.fit(train, valid, trainer)
 
 
-def _measure(planned: _Plan, session: Session) -> tuple[Run, dict]:
+def _measure(planned: Plan, session: Session) -> tuple[Run, dict]:
     """Fit, embed, search and measure, threads pinned: what was ranked, and the measured half of the record."""
     with _threads(planned.config.threads):
         return _measured(planned, session)
 
 
-def _measured(planned: _Plan, session: Session) -> tuple[Run, dict]:
+def _measured(planned: Plan, session: Session) -> tuple[Run, dict]:
     clock = {"total": time.perf_counter(), "embed": 0.0, "search": 0.0}
     provenance.restart_peak_memory()
     trained = _fit(planned, session)
@@ -236,7 +178,7 @@ def _measured(planned: _Plan, session: Session) -> tuple[Run, dict]:
     return ranked, scored | {"cost": cost, "training": training, "status": "ok", "error": None}
 
 
-def _rank(planned: _Plan, trial: Trial, embedder: Embedder | None, clock: dict):
+def _rank(planned: Plan, trial: Trial, embedder: Embedder | None, clock: dict):
     """One trial's ranking, and its vectors (None for lexical methods)."""
     method, started = planned.method, time.perf_counter()
     common = {
@@ -248,11 +190,13 @@ def _rank(planned: _Plan, trial: Trial, embedder: Embedder | None, clock: dict):
     }
     if method.lexical:
         given = (trial.probes, trial.gallery, *([embedder] if method.trained else []))
-        scores = method.score(*given)
+        scores = outputs.scores(method.name, method.score(*given), trial.query_ids, trial.item_ids)
         ranking = search.rank_scores(scores, **common)
         clock["search"] += time.perf_counter() - started
         return ranking, None, None
-    gallery, probes = method.embed(trial.gallery, embedder), method.embed(trial.probes, embedder)
+    gallery = outputs.vectors(method.name, method.embed(trial.gallery, embedder), trial.item_ids, "item")
+    probes = outputs.vectors(method.name, method.embed(trial.probes, embedder), trial.query_ids, "query")
+    outputs.alike(method.name, probes, gallery)
     embedded = time.perf_counter()
     ranking = search.rank(probes, gallery, **common)
     clock["embed"] += embedded - started
@@ -286,54 +230,3 @@ def _cost(trained: Trained | None, embedder: Embedder | None, clock: dict, servi
             "index_bytes_per_item": serving.bytes_per_item,
         }
     return record.cost(**known)
-
-
-def _draft(planned: _Plan) -> dict:
-    """The half of the record that is known before the run; its id follows from it."""
-    task, catalogue, method, encoder = planned.task, planned.catalogue, planned.method, planned.encoder
-    described = None
-    if encoder:
-        described = {"name": encoder.name, "weights_sha256": encoder.weights, "parameters": encoder.parameters,
-                     "image_flops": encoder.image_flops, "text_flops": encoder.text_flops,
-                     "image_size": encoder.image_size}  # fmt: skip
-    settings = asdict(planned.config) if method.trained else {}
-    if settings and planned.track == "zero-shot":
-        settings |= {"budget": 0.0, "steps": 0}
-    manifest = catalogue.manifest
-    return {
-        "schema_version": record.SCHEMA_VERSION,
-        "command": planned.request.command,
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "task": {"name": task.name, "title": task.title, "kind": task.kind, "headline": task.headline,
-                 "measures": list(task.measures), "relevant_from": task.relevant_from, "gallery": task.gallery,
-                 "definition_sha256": task.definition_sha256,
-                 "pairs": [{"name": pair.name, "title": pair.title} for pair in task.pairs]},
-        "data": {"name": catalogue.name, "version": catalogue.info.version, "fingerprint": catalogue.fingerprint,
-                 "licence": catalogue.info.licence, "redistributable": catalogue.info.redistributable,
-                 "counts": manifest["counts"],
-                 "coverage": {"broken_images": len(manifest["broken"]), "dropped": manifest["dropped"]}},
-        "method": {"name": method.name, "title": provenance.method_title(method.path),
-                   "config": asdict(method.config), "sha256": provenance.source_sha256(method.path),
-                   "ranked": method.ranked, "trained": method.trained,
-                   "parts": {part.name: provenance.source_sha256(part.path) for part in method.parts}},
-        "track": planned.track,
-        "board": planned.request.board,
-        "encoder": described,
-        "trainer": settings,
-        "seed": planned.request.seed,
-        "precision": "float32",
-        "numerics": NUMERICS,
-        "environment": provenance.environment(planned.config.threads, device_of(planned.request.device).type),
-        "git": provenance.git_state(),
-    }  # fmt: skip
-
-
-def _failed(planned: _Plan, problem: Exception) -> dict:
-    """The measured half of a failed run's record: nothing was measured."""
-    nothing = record.measure(Run({}), planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
-    return nothing | {
-        "status": "error",
-        "error": f"{type(problem).__name__}: {problem}",
-        "cost": record.cost(),
-        "training": {"curve": []},
-    }

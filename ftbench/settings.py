@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from ftbench.errors import several, unknown
+from ftbench.errors import SettingsError, several, unknown
 
 BOARDS = ("equal-compute", "equal-steps")
 
@@ -53,7 +53,7 @@ def default_settings(track: str) -> TrainerConfig:
 
 
 def parse_settings(what: str, defaults, overrides: dict[str, str]):
-    """A frozen dataclass with some fields replaced by their values as typed; all problems reported together."""
+    """A frozen dataclass with some fields replaced by their values as typed; all problems in one SettingsError."""
     known = {field.name: field for field in fields(defaults)}
     types = typing.get_type_hints(type(defaults))
     values, problems = {}, []
@@ -74,7 +74,7 @@ def parse_settings(what: str, defaults, overrides: dict[str, str]):
     if hasattr(changed, "problems"):
         problems += changed.problems()
     if problems:
-        raise several(what, problems)
+        raise several(what, problems, SettingsError)
     return changed
 
 

@@ -208,13 +208,18 @@ def _step(
     while True:
         try:
             optimiser.zero_grad(set_to_none=True)
-            loss = program.loss(batch, towers, generator)
+            loss = _scalar(program.loss(batch, towers, generator))
             loss.backward()
             optimiser.step()
             return loss.detach()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
-            if not _out_of_memory(problem) or towers.at_once == 1:
+            if not _out_of_memory(problem):
                 raise
+            if towers.at_once == 1:
+                raise RunError(
+                    f"out of memory with one encoder pass at a time, at a batch of {len(batch.items)} items: "
+                    f"{problem}. Try a smaller batch: --set trainer.batch_size={max(2, len(batch.items) // 2)}"
+                ) from problem
         generator.set_state(state)
         vars(towers.meter).update(vars(meter))
         towers.at_once = max(1, (towers.at_once or len(batch.items)) // 2)
@@ -222,6 +227,16 @@ def _step(
             f"out of memory: encoder passes were made {towers.at_once} at a time and their gradients added up; the "
             f"batch is still of {len(batch.items)} items"
         ]
+
+
+def _scalar(loss: object) -> torch.Tensor:
+    """A method's loss; raises RunError where it is no scalar that steps can be taken on."""
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise RunError(f"the method's loss gave {given}, expected a scalar tensor: end it with .mean()")
+    if not loss.requires_grad:
+        raise RunError("the method's loss depends on no weight: make it of what towers.images and towers.texts give.")
+    return loss.reshape(())
 
 
 def _out_of_memory(problem: Exception) -> bool:
