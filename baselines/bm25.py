@@ -14,6 +14,7 @@ from ftbench import method
 class Method(method.Method):
     modalities = ("text",)
     lexical = True
+    space = {"zero-shot": {"k1": (0.6, 0.9, 1.2, 1.5, 2.0), "b": (0.0, 0.25, 0.4, 0.75, 1.0)}}
 
     @dataclass(frozen=True)
     class Config:

@@ -22,8 +22,10 @@ PACKAGES = (
 _GENERATED = ("results", "site")  # what runs and reports write: a new record there does not make the code dirty
 
 
-def source_sha256(path: Path) -> str:
+def source_sha256(path: Path, tuned: bool = True) -> str:
     """SHA-256 of what a Python file does: its syntax tree without docstrings, comments, layout and line numbers.
+
+    tuned: whether `tuned = …` of its classes counts; a search is recognised without it, as its outcome is put there.
 
     Empty fields are left out, so that Python versions which add fields to their nodes agree. Raises FtbenchError
     where the file cannot be read or is not Python.
@@ -36,7 +38,15 @@ def source_sha256(path: Path) -> str:
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
+        if not tuned and isinstance(node, ast.ClassDef):
+            node.body = [part for part in node.body if "tuned" not in _assigned(part)]
     return hashlib.sha256(_plain(tree).encode()).hexdigest()
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    """The plain names that a statement assigns to."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _plain(value: object) -> str:

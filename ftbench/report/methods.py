@@ -1,4 +1,4 @@
-"""The methods of a board: what each one's file says of itself, and where it stands on the main tables.
+"""The methods of a board: what each one's file says of itself, where it stands on the main tables, how it was tuned.
 
 Files are read, never imported or run. Only ftbench's own methods have their file read: those of others would make the
 page depend on what is installed, and show what their records say.
@@ -16,6 +16,7 @@ from ftbench.provenance import short_title, source_sha256
 from ftbench.report import figures, words
 from ftbench.report.aggregate import Row, Table
 from ftbench.report.html import Page, page
+from ftbench.report.searches import Search, searches, typed
 from ftbench.report.site import Board
 
 DEPARTURE = "Differs from the paper:"
@@ -35,13 +36,14 @@ class Setting:
 @dataclass(frozen=True)
 class Source:
     """A method's file. lead: the first paragraph; paragraphs: (label, text) of the others; sha256: of its syntax tree
-    without docstrings, as records hold it."""
+    without docstrings, as records hold it; untuned_sha256: without what searches put into it."""
 
     file: str
     lead: str
     paragraphs: tuple[tuple[str, str], ...]
     settings: tuple[Setting, ...]
     sha256: str
+    untuned_sha256: str
 
     @property
     def departure(self) -> str:
@@ -70,11 +72,16 @@ class Method:
     records: Sequence[Mapping]
     source: Source | None
     standings: Sequence[Standing]
+    searches: Sequence[Search] = ()
 
     @property
     def title(self) -> str:
-        said = self.source.lead if self.source else self.records[-1]["method"]["title"]
-        return short_title(said)
+        told = [*(search.told for search in self.searches), *self.records]
+        return short_title(self.source.lead if self.source else told[-1]["method"]["title"])
+
+    def changed(self, search: Search) -> bool:
+        """Whether the method's file is another than the search had, apart from what searches put into it."""
+        return bool(self.source) and self.source.untuned_sha256 != search.told["method"]["untuned_sha256"]
 
     @property
     def after_title(self) -> tuple[str, str]:
@@ -109,7 +116,7 @@ def exists(board: Board) -> bool:
 
 def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """methods.html."""
-    yield page("methods.html", "methods.html.j2", nav, board.facts, methods=methods(board))
+    yield page("methods.html", "methods.html.j2", nav, board.facts, methods=methods(board), typed=typed)
 
 
 def methods(board: Board) -> list[Method]:
@@ -123,11 +130,13 @@ def methods(board: Board) -> list[Method]:
         records.setdefault(entry.record["method"]["name"], []).append(entry.record)
     main = [table for table in board.tables if figures.is_main(table)] or list(board.tables)
     known = {path.stem: path for path in installed()}
-    names = [*records, *sorted(set(known) - set(records))]
+    tuned = searches(board.results)
+    names = [*records, *sorted({*known, *(search.method for search in tuned)} - set(records))]
     return [
-        Method(name, records.get(name, []), source(known[name]) if name in known else None, standings(name, main))
+        Method(name, records.get(name, []), source(known[name]) if name in known else None, standings(name, main),
+               [search for search in tuned if search.method == name])
         for name in names
-    ]
+    ]  # fmt: skip
 
 
 def standings(name: str, tables: Sequence[Table]) -> list[Standing]:
@@ -159,7 +168,8 @@ def source(path: Path) -> Source:
     config = next((n for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and n.name == "Config"), None)
     found = tuple(_setting(node, text.splitlines()) for node in (config.body if config else ())
                   if isinstance(node, ast.AnnAssign))  # fmt: skip
-    return Source(path.name, lead, tuple(map(_labelled, others)), found, source_sha256(path))
+    return Source(path.name, lead, tuple(map(_labelled, others)), found, source_sha256(path),
+                  source_sha256(path, tuned=False))  # fmt: skip
 
 
 def _paragraphs(docstring: str) -> list[str]:
