@@ -55,11 +55,13 @@ def make(
     force: bool = False,
     tell: Callable[[str], None] = lambda line: None,
     source: Path | None = None,
+    more: Callable[[], bool] = lambda: True,
 ) -> dict[str, Done]:
     """All cells by key: found in `folder` where they are finished, else made, `jobs` at a time, and written there.
 
-    tell: shows a line per cell. A cell that fails is kept with its error and does not stop the others; it is tried
-    again the next time. Raises FtbenchError for requests that name what does not exist, before any run.
+    tell: shows a line per cell. more: asked before a cell is begun; once it says False the rest is left out. A cell
+    that fails is kept with its error and does not stop the others; it is tried again the next time. Raises FtbenchError
+    for requests that name what does not exist, before any run.
     """
     from ftbench.request import check
 
@@ -76,12 +78,10 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     made, started, new = {}, time.monotonic(), 0
     work = partial(_make, folder, force, source)
-    for place, answer in pool.each(work, cells, jobs):
+    for place, answer in pool.each(work, cells, jobs, more):
         cell = cells[place]
-        if isinstance(answer, Exception):
-            tell(f"[{len(made) + 1}/{len(cells)}] {cell.key}: {answer}")
-            made[cell.key] = None
-            continue
+        if isinstance(answer, Exception):  # its process died
+            answer = _kept(folder, cell, runner.failed(cell.request, _session(source), answer), {}), False
         done, found = answer
         made[cell.key] = done
         new += not found
@@ -89,7 +89,15 @@ def make(
         shown = "failed: " + str(done.record["error"]) if done.failed else f"{done.score:.4f}"
         rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
         tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
-    return {cell.key: made[cell.key] for cell in cells if made[cell.key] is not None}
+    return {cell.key: made[cell.key] for cell in cells if cell.key in made}
+
+
+def find(folder: Path, cells: Sequence[Cell], source: Path | None = None) -> dict[str, Done]:
+    """The cells that need not be made: finished, and nothing of them changed since. By key."""
+    found = {cell.key: (cell, done) for cell in cells if (done := read(folder, cell.key)) and not done.failed}
+    session = _session(source)
+    return {key: done for key, (cell, done) in found.items()
+            if done.record["id"] == runner.identity(cell.request, session)}  # fmt: skip
 
 
 def read(folder: Path, key: str) -> Done | None:
@@ -118,10 +126,14 @@ def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[D
         values = {pair: metrics.evaluate(own, [headline])[headline] for pair, own in ranked.rankings.items()}
     except Exception as problem:
         made, values = runner.failed(cell.request, session, problem), {}
-    told = {"record": made, "values": {pair: list(map(_short, own)) for pair, own in values.items()}}
+    return _kept(folder, cell, made, values), False
+
+
+def _kept(folder: Path, cell: Cell, record: Mapping, values: Mapping) -> Done:
+    told = {"record": record, "values": {pair: list(map(_short, own)) for pair, own in values.items()}}
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
-    return _done(cell.key, json.loads(text)), False
+    return _done(cell.key, json.loads(text))
 
 
 def _short(value: float) -> float | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ftbench import cli_board, cli_make
+from ftbench import cli_board, cli_make, cli_study
 from ftbench.errors import FtbenchError
 
 app = typer.Typer(
@@ -292,6 +292,7 @@ def pretrain(
 
 
 cli_make.register(app)
+cli_study.register(app)
 cli_board.register(app)
 
 
