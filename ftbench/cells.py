@@ -8,7 +8,7 @@ asked of cells.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,25 +18,31 @@ from ftbench import metrics, pool, runner
 from ftbench.errors import FtbenchError
 from ftbench.items import silent
 from ftbench.request import Request
-from ftbench.runfile import write_atomic
+from ftbench.runfile import Run, write_atomic
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run, named by its key (letters, digits, - and _) within a study or search."""
+    """A run, named by its key (letters, digits, - and _) within a study or search.
+
+    also: further measures (recall@500) whose value of each query is kept beside the headline's.
+    """
 
     key: str
     request: Request
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Done:
     """A cell that was made or found. record: without a run file; status "error" where it failed. values: the headline
-    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set."""
+    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set. also: the same of
+    the cell's further measures, by measure, then by pair."""
 
     key: str
     record: Mapping
     values: Mapping[str, np.ndarray]
+    also: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def score(self) -> float | None:
@@ -108,18 +114,25 @@ def _session(source: Path | None) -> runner.Session:
 def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
     session = _session(source)
     known = read(folder, cell.key)
-    if known and not known.failed and not force and known.record["id"] == runner.identity(cell.request, session):
+    whole = known and not known.failed and set(cell.also) <= set(known.also)
+    if whole and not force and known.record["id"] == runner.identity(cell.request, session):
         return known, True
     try:
         made, ranked = runner.measured(cell.request, session)
-        headline = made["task"]["headline"]
-        values = {pair: metrics.evaluate(own, [headline])[headline] for pair, own in ranked.rankings.items()}
+        values = {name: _values(ranked, name) for name in (made["task"]["headline"], *cell.also)}
     except Exception as problem:
         made, values = runner.failed(cell.request, session, problem), {}
-    told = {"record": made, "values": {pair: list(map(_short, own)) for pair, own in values.items()}}
+    told = {"record": made, "values": values.pop(made["task"]["headline"], {})}
+    told |= {"also": values} if values else {}
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
     return _done(cell.key, json.loads(text)), False
+
+
+def _values(ranked: Run, measure: str) -> dict[str, list]:
+    """A measure of each query, by pair."""
+    found = {pair: metrics.evaluate(own, [measure])[measure] for pair, own in ranked.rankings.items()}
+    return {pair: list(map(_short, own)) for pair, own in found.items()}
 
 
 def _short(value: float) -> float | None:
@@ -128,4 +141,9 @@ def _short(value: float) -> float | None:
 
 
 def _done(key: str, told: Mapping) -> Done:
-    return Done(key, told["record"], {pair: np.array(own, dtype=np.float64) for pair, own in told["values"].items()})
+    also = {measure: _arrays(values) for measure, values in told.get("also", {}).items()}
+    return Done(key, told["record"], _arrays(told["values"]), also)
+
+
+def _arrays(values: Mapping) -> dict[str, np.ndarray]:
+    return {pair: np.array(own, dtype=np.float64) for pair, own in values.items()}
