@@ -61,11 +61,13 @@ def make(
     force: bool = False,
     tell: Callable[[str], None] = lambda line: None,
     source: Path | None = None,
+    more: Callable[[], bool] = lambda: True,
 ) -> dict[str, Done]:
     """All cells by key: found in `folder` where they are finished, else made, `jobs` at a time, and written there.
 
-    tell: shows a line per cell. A cell that fails is kept with its error and does not stop the others; it is tried
-    again the next time. Raises FtbenchError for requests that name what does not exist, before any run.
+    tell: shows a line per cell. more: asked before a cell is begun; once it says False the rest is left out. A cell
+    that fails is kept with its error and does not stop the others; it is tried again the next time. Raises FtbenchError
+    for requests that name what does not exist, before any run.
     """
     from ftbench.request import check
 
@@ -80,12 +82,10 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     made, started, new = {}, time.monotonic(), 0
     work = partial(_make, folder, force, source)
-    for place, answer in pool.each(work, cells, jobs):
+    for place, answer in pool.each(work, cells, jobs, more):
         cell = cells[place]
-        if isinstance(answer, Exception):
-            tell(f"[{len(made) + 1}/{len(cells)}] {cell.key}: {answer}")
-            made[cell.key] = None
-            continue
+        if isinstance(answer, Exception):  # its process died
+            answer = _kept(folder, cell, runner.failed(cell.request, _session(source), answer), {}), False
         done, found = answer
         made[cell.key] = done
         new += not found
@@ -93,7 +93,21 @@ def make(
         shown = "failed: " + str(done.record["error"]) if done.failed else f"{done.score:.4f}"
         rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
         tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
-    return {cell.key: made[cell.key] for cell in cells if made[cell.key] is not None}
+    return {cell.key: made[cell.key] for cell in cells if cell.key in made}
+
+
+def find(folder: Path, cells: Sequence[Cell], source: Path | None = None) -> dict[str, Done]:
+    """The cells that need not be made: finished, and nothing of them changed since. By key."""
+    session = _session(source)
+    known = {cell.key: (cell, read(folder, cell.key)) for cell in cells}
+    return {key: done for key, (cell, done) in known.items() if _finished(cell, done, session)}
+
+
+def _finished(cell: Cell, known: Done | None, session: runner.Session) -> bool:
+    """Whether a cell that was kept is what was asked for, and nothing of it changed since."""
+    if known is None or known.failed or not set(cell.also) <= set(known.also):
+        return False
+    return known.record["id"] == runner.identity(cell.request, session)
 
 
 def read(folder: Path, key: str) -> Done | None:
@@ -114,19 +128,24 @@ def _session(source: Path | None) -> runner.Session:
 def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
     session = _session(source)
     known = read(folder, cell.key)
-    whole = known and not known.failed and set(cell.also) <= set(known.also)
-    if whole and not force and known.record["id"] == runner.identity(cell.request, session):
+    if not force and _finished(cell, known, session):
         return known, True
     try:
         made, ranked = runner.measured(cell.request, session)
         values = {name: _values(ranked, name) for name in (made["task"]["headline"], *cell.also)}
     except Exception as problem:
         made, values = runner.failed(cell.request, session, problem), {}
-    told = {"record": made, "values": values.pop(made["task"]["headline"], {})}
-    told |= {"also": values} if values else {}
+    return _kept(folder, cell, made, values), False
+
+
+def _kept(folder: Path, cell: Cell, record: Mapping, values: Mapping) -> Done:
+    """A cell as it is written; values: by measure, then by pair, lists with a number or None for each query."""
+    headline = record["task"]["headline"]
+    also = {name: values[name] for name in cell.also if name in values}
+    told = {"record": record, "values": values.get(headline, {})} | ({"also": also} if also else {})
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
-    return _done(cell.key, json.loads(text)), False
+    return _done(cell.key, json.loads(text))
 
 
 def _values(ranked: Run, measure: str) -> dict[str, list]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ftbench import cli_board
+from ftbench import cli_board, cli_study
 from ftbench.errors import FtbenchError
 
 app = typer.Typer(
@@ -351,6 +351,7 @@ def pretrain(
         print(training.pretrain(encoder, out, steps, progress("Pretraining")))
 
 
+cli_study.register(app)
 cli_board.register(app)
 
 

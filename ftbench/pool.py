@@ -13,8 +13,12 @@ from ftbench.errors import RunError
 _SPAWN = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
 
 
-def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int, object]]:
+def each(
+    work: Callable, pieces: Sequence, jobs: int = 1, more: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[int, object]]:
     """(position, work(piece)) of each piece, or (position, exception) where it raised an Exception.
+
+    more: asked before a piece is begun; once it says False, what is under way is finished and the rest is left out.
 
     work: a function that can be pickled, as pieces and answers can; with jobs 1 it is called here. Of a process that
     died, the pieces that were under way are taken again, each alone; one that dies again gives RunError.
@@ -23,6 +27,8 @@ def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int,
         raise RunError(f"--jobs {jobs} given, expected at least 1: how many runs to make at a time.")
     if jobs == 1:
         for place, piece in enumerate(pieces):
+            if not more():
+                return
             yield place, _tried(work, piece)
         return
     waiting = list(enumerate(pieces))
@@ -32,6 +38,9 @@ def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int,
         with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=_SPAWN) as workers:
             while waiting or under_way:
                 while waiting and len(under_way) < jobs and not suspects:
+                    if not more():
+                        waiting = []
+                        break
                     under_way[workers.submit(_tried, work, waiting[0][1])] = waiting[0]
                     waiting.pop(0)
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -43,7 +52,7 @@ def each(work: Callable, pieces: Sequence, jobs: int = 1) -> Iterator[tuple[int,
                 if suspects and not under_way:
                     break
         for place, piece in suspects:
-            yield place, _alone(work, piece)
+            yield place, alone(work, piece)
 
 
 def _tried(work: Callable, piece: object) -> object:
@@ -53,13 +62,13 @@ def _tried(work: Callable, piece: object) -> object:
         return problem
 
 
-def _alone(work: Callable, piece: object) -> object:
-    """The work on one piece in a process of its own."""
+def alone(work: Callable, piece: object) -> object:
+    """work(piece) in a process of its own, or the Exception that it raised; RunError where the process died."""
     with ProcessPoolExecutor(1, mp_context=_SPAWN) as worker:
         try:
             return worker.submit(_tried, work, piece).result()
         except BrokenProcessPool:
             return RunError(
-                "its process was ended by the system, twice, most likely for want of memory. Try fewer at a time "
+                "its process was ended by the system, most likely for want of memory. Try fewer at a time "
                 "(--jobs 1) or a smaller batch: --set trainer.batch_size=32"
             )

@@ -1,0 +1,66 @@
+"""The command that makes studies. Heavy imports wait until it runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftbench.errors import FtbenchError, counted
+
+_RESULTS = Path("results")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(study)
+
+
+def study(
+    name: Annotated[str | None, typer.Argument(help="A study. Default: list them.", metavar="[NAME]")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List its cells, and which are done; make none.")] = False,
+    data: Annotated[
+        str, typer.Option("--data", "-d", help="In the place of studio, such as studio@240 for a quick look.")
+    ] = "studio",
+    results: Annotated[
+        Path, typer.Option("--results", help="Cells, findings and figures go into its studies.")
+    ] = _RESULTS,  # noqa: E501
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time; what is timed runs alone.")] = 2,
+    full: Annotated[bool, typer.Option("--full", help="All cells, beyond the cap in hours.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Make again what is done.")] = False,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="Findings and figures again, from the cells there are.")
+    ] = False,  # noqa: E501
+) -> None:
+    """Answer a question that takes many runs: make its cells, then findings and figures for the page.
+
+    Every cell is kept as soon as it is made: stopped at any moment, the same command goes on where it was. Example:
+
+    ftbench study cost-vs-views
+    """
+    from ftbench.studies import load_study, studies, work
+    from ftbench.studies.work import Options
+
+    if name is None:
+        for one in studies().values():
+            count = len(one.cells(False))
+            print(f"{one.name:<20} {one.title} ({counted(count, 'cell')}, at most {one.hours:g} h)")
+        return
+    if redraw and (force or list_ or full):
+        raise FtbenchError("--redraw makes no cells: it goes with neither --force nor --full nor --list.")
+    if data != "studio" and results == _RESULTS:
+        raise FtbenchError(f"--data {data} makes other cells than the ones of {results}: give them a folder, such as --results private-results")  # noqa: E501  # fmt: skip
+    chosen, options = load_study(name), Options(results, data, jobs, full, force)
+    if list_:
+        rows = work.listing(chosen, options)
+        for key, what, state in rows:
+            print(f"{key:<34} {state or 'not made':<14} {what}")
+        done = sum(state.startswith("done") for _, _, state in rows)
+        cap = "no cap" if full else f"at most {chosen.hours:g} h"
+        print(f"{done} of {counted(len(rows), 'cell')} done, {cap}")
+        return
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    print(work.redraw(chosen, options, tell) if redraw else work.make(chosen, options, tell))
