@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ftbench.catalogue import prepared_names
 from ftbench.errors import counted
 from ftbench.request import Request
-from ftbench.studies.base import BLUE, COLOURS, GREY, Cell, Difference, Done, Figure, Outcome, Study, difference, holm
+from ftbench.studies.base import Cell, Difference, Done, Figure, Outcome, Study, difference, holm
+from ftbench.studies.drawing import Row, forest
 from ftbench.studies.words import LEVEL, TITLES, interval, listed
 
 METHOD = "factorized_transport_cached"
@@ -100,9 +101,9 @@ class _Options(Study):
     name = "cached-options"
     title = "Options of factorized transport with cached views"
     question = (
-        "Which options of factorized_transport_cached help on validation across data sets? Each is changed alone from a "
-        "base whose settings are all typed out. Kept is what is better on the mean over data sets and tasks, with a 95% "
-        "interval above 0 on one of them, and an interval wholly below 0 on none."
+        "Which options of factorized_transport_cached help on validation across data sets? Each is changed alone from "
+        "a base whose settings are all typed out. Kept is what is better on the mean over data sets and tasks, with a "
+        "95% interval above 0 on one of them, and an interval wholly below 0 on none."
     )
     hours = 2.0
 
@@ -133,8 +134,12 @@ class _Options(Study):
             "Difference of each option from the base, 95% intervals over queries and seeds; right of 0 the option is "
             f"better. One panel each for {shown}. Blue: kept by the rule; the others are grey. Sorted by mean."
         )
-        size = (3.0 + 2.1 * len(places), 1.1 + 0.29 * len(effects))
-        return Outcome(tuple(findings), (Figure("differences", caption, _draw(effects, places), size),))
+        order = sorted(effects, key=lambda one: -one.mean)
+        rows = [Row(one.name, {_place(*place): own for place, own in one.found.items()}, one.kept) for one in order]
+        panels = {_place(*place): f"{place[0]}\n{TITLES[place[1]].replace(' on ', chr(10))}" for place in places}
+        size = (3.0 + 1.9 * len(places), 1.8 + 0.29 * len(effects))
+        figure = Figure("differences", caption, forest(rows, panels, "difference from the base"), size)
+        return Outcome(tuple(findings), (figure,))
 
 
 def _names(task: str) -> list[str]:
@@ -190,29 +195,6 @@ def _told(one: _Effect) -> str:
     holds = f"; after Holm's correction that is a difference on {listed(sure)}" if sure else ""
     holds = holds or "; after Holm's correction none of it is a difference"
     return f"{one.name} ({'kept' if one.kept else 'not kept'}): {', '.join(parts)}{holds}."
-
-
-def _draw(effects: Sequence[_Effect], places: Sequence[tuple[str, str]]):
-    order = sorted(effects, key=lambda one: one.mean)
-
-    def draw(canvas):
-        panels = canvas.subplots(1, len(places), sharey=True, squeeze=False)[0]
-        for axes, place in zip(panels, places, strict=True):
-            axes.axvline(0, color="black", linewidth=1)
-            for row, one in enumerate(order):
-                if place not in one.found:
-                    continue
-                found, colour = one.found[place], BLUE if one.kept else GREY
-                axes.plot((found.low, found.high), (row, row), color=colour, linewidth=2)
-                axes.plot(found.mean, row, "o", color=colour, markersize=6)
-            axes.set_title(f"{place[0]}\n{TITLES[place[1]].replace(' on ', chr(10))}", fontsize=11)
-            axes.locator_params(axis="x", nbins=4)
-            axes.tick_params(axis="x", labelsize=10)
-            axes.grid(axis="y", visible=False)
-        panels[0].set_yticks(range(len(order)), [one.name for one in order])
-        canvas.supxlabel("difference from the base", fontsize=12)
-
-    return draw
 
 
 STUDY = _Options()
