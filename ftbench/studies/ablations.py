@@ -146,7 +146,8 @@ def _shares(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
         worst = max(family, key=lambda share: family[share].mean)
         told.append(
             f"Primary share, {TITLES[task]}: {best:g} is the best of {len(curves[task])} "
-            f"({mean(curves[task][best])[0]:.3f}), {shown}; against {worst:g}, the worst, it gains {interval(family[worst])}."
+            f"({mean(curves[task][best])[0]:.3f}), {shown}; against {worst:g}, the worst, it gains "
+            f"{interval(family[worst])}."
         )
     curves = {task: points for task, points in curves.items() if points}
     if not curves:

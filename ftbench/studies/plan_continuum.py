@@ -45,8 +45,8 @@ class _Continuum(Study):
         findings = [sentence for task in TASKS for sentence in _told(task, found)]
         caption = (
             "Top: quality of the same all-views method by the plan's epsilon, with 95% intervals over queries and "
-            "seeds; at the right end the independent plan. Bottom: seconds of an optimiser step against the independent "
-            "plan's, logarithmic, two runs at a time on one machine. Dashed and dotted: the two methods that encode "
+            "seeds; at the right end the independent plan. Bottom: seconds of an optimiser step against the "
+            "independent plan's, logarithmic, two runs at a time on one machine. Dashed and dotted: the two methods that encode "
             "four views of an item. Same budget of encoder passes throughout, validation split."
         )
         figures = (Figure("epsilon", caption, _draw(found), (7.2, 6.6)),) if found else ()
