@@ -8,7 +8,7 @@ asked of cells.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,25 +18,31 @@ from ftbench import metrics, pool, runner
 from ftbench.errors import FtbenchError, MethodError
 from ftbench.items import silent
 from ftbench.request import Request
-from ftbench.runfile import write_atomic
+from ftbench.runfile import Run, write_atomic
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run, named by its key (letters, digits, - and _) within a study or search."""
+    """A run, named by its key (letters, digits, - and _) within a study or search.
+
+    also: further measures (recall@500) whose value of each query is kept beside the headline's.
+    """
 
     key: str
     request: Request
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Done:
     """A cell that was made or found. record: without a run file; status "error" where it failed. values: the headline
-    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set."""
+    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set. also: the same of
+    the cell's further measures, by measure, then by pair."""
 
     key: str
     record: Mapping
     values: Mapping[str, np.ndarray]
+    also: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def score(self) -> float | None:
@@ -94,10 +100,16 @@ def make(
 
 def find(folder: Path, cells: Sequence[Cell], source: Path | None = None) -> dict[str, Done]:
     """The cells that need not be made: finished, and nothing of them changed since. By key."""
-    found = {cell.key: (cell, done) for cell in cells if (done := read(folder, cell.key)) and not done.failed}
     session = _session(source)
-    return {key: done for key, (cell, done) in found.items()
-            if done.record["id"] == runner.identity(cell.request, session)}  # fmt: skip
+    known = {cell.key: (cell, read(folder, cell.key)) for cell in cells}
+    return {key: done for key, (cell, done) in known.items() if _finished(cell, done, session)}
+
+
+def _finished(cell: Cell, known: Done | None, session: runner.Session) -> bool:
+    """Whether a cell that was kept is what was asked for, and nothing of it changed since."""
+    if known is None or known.failed or not set(cell.also) <= set(known.also):
+        return False
+    return known.record["id"] == runner.identity(cell.request, session)
 
 
 def read(folder: Path, key: str) -> Done | None:
@@ -119,21 +131,29 @@ def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[D
     session = _session(source)
     known = read(folder, cell.key)
     try:
-        if known and not known.failed and not force and known.record["id"] == runner.identity(cell.request, session):
+        if not force and _finished(cell, known, session):
             return known, True
         made, ranked = runner.measured(cell.request, session)
-        headline = made["task"]["headline"]
-        values = {pair: metrics.evaluate(own, [headline])[headline] for pair, own in ranked.rankings.items()}
+        values = {name: _values(ranked, name) for name in (made["task"]["headline"], *cell.also)}
     except Exception as problem:
         made, values = runner.failed(cell.request, session, problem), {}
     return _kept(folder, cell, made, values), False
 
 
 def _kept(folder: Path, cell: Cell, record: Mapping, values: Mapping) -> Done:
-    told = {"record": record, "values": {pair: list(map(_short, own)) for pair, own in values.items()}}
+    """A cell as it is written; values: by measure, then by pair, lists with a number or None for each query."""
+    headline = record["task"]["headline"]
+    also = {name: values[name] for name in cell.also if name in values}
+    told = {"record": record, "values": values.get(headline, {})} | ({"also": also} if also else {})
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
     return _done(cell.key, json.loads(text))
+
+
+def _values(ranked: Run, measure: str) -> dict[str, list]:
+    """A measure of each query, by pair."""
+    found = {pair: metrics.evaluate(own, [measure])[measure] for pair, own in ranked.rankings.items()}
+    return {pair: list(map(_short, own)) for pair, own in found.items()}
 
 
 def _short(value: float) -> float | None:
@@ -142,4 +162,9 @@ def _short(value: float) -> float | None:
 
 
 def _done(key: str, told: Mapping) -> Done:
-    return Done(key, told["record"], {pair: np.array(own, dtype=np.float64) for pair, own in told["values"].items()})
+    also = {measure: _arrays(values) for measure, values in told.get("also", {}).items()}
+    return Done(key, told["record"], _arrays(told["values"]), also)
+
+
+def _arrays(values: Mapping) -> dict[str, np.ndarray]:
+    return {pair: np.array(own, dtype=np.float64) for pair, own in values.items()}

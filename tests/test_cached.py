@@ -120,7 +120,9 @@ def test_mined_negatives_by_a_loop():
     with torch.no_grad():
         sides = [(side.shares[2][:, None] * side.bank[2]).sum(0) for side in method.sides]
     mined = torch.nn.functional.normalize(sum(s / s.norm() for s in sides), dim=0)
-    away = torch.nn.functional.normalize(torch.stack([-mined[1], mined[0], torch.tensor(0.0)]), dim=0)  # at right angles
+    away = torch.nn.functional.normalize(
+        torch.stack([-mined[1], mined[0], torch.tensor(0.0)]), dim=0
+    )  # at right angles
     items = torch.stack([mined, away])
     queries = torch.stack([mined, (mined + 2 * away) / 5**0.5])[:, None]  # the mined item is too near for the first
     towers.queries = lambda ids: queries.reshape(-1, D)

@@ -55,3 +55,17 @@ def test_wrong_requests_are_named_before_any_run(tmp_path):
     with pytest.raises(FtbenchError, match="Did you mean 'bm25'"):
         cells.make(tmp_path / "cells", [Cell("one", LEXICAL), Cell("two", Request("bm26", "query2item"))])
     assert not (tmp_path / "cells").exists()
+
+
+def test_a_cell_keeps_further_measures_and_is_made_again_for_one_that_it_lacks(session_cache, tmp_path):
+    told = []
+    cells.make(tmp_path, [Cell("one", LEXICAL)], tell=told.append)
+    deep = Cell("one", LEXICAL, also=("recall@10", "recall@20"))
+    assert not cells.find(tmp_path, [deep])
+    done = cells.make(tmp_path, [deep], tell=told.append)["one"]
+    assert "(found)" not in told[1] and set(done.also) == {"recall@10", "recall@20"}
+    assert np.nanmean(done.also["recall@10"][""]) == pytest.approx(done.record["scores"]["recall@10"]["mean"], abs=1e-5)
+    assert np.nanmean(done.also["recall@20"][""]) > np.nanmean(done.also["recall@10"][""])
+    again = cells.make(tmp_path, [Cell("one", LEXICAL, also=("recall@20",))], tell=told.append)["one"]
+    np.testing.assert_array_equal(again.also["recall@20"][""], done.also["recall@20"][""])
+    assert "(found)" in told[2] and set(cells.find(tmp_path, [deep])) == {"one"}

@@ -8,7 +8,7 @@ import itertools
 import multiprocessing
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,6 +51,7 @@ _AUXILIARY = {
     "card": (65, (), False),
     "wrong": (35, (), False),
 }
+_TEXTS = (("title", 100, words.title), ("description", 93, words.description), ("tags", 85, words.tags))
 _TRIES = 200  # candidate queries per item until one falls into the item's split
 _CHUNK = 64  # items rendered at a time by a worker
 _TRAIN_QUERIES = 4  # interactions per train item
@@ -58,13 +59,20 @@ _TRAIN_QUERIES = 4  # interactions per train item
 
 @dataclass
 class Studio:
-    """The source. Sizes are exact; an index whose hash falls into a split that is full is passed over."""
+    """The source. Sizes are exact; an index whose hash falls into a split that is full is passed over.
+
+    missing, wrong: percent of the auxiliary views, images and texts, that are left out, or are of another product.
+    most_queries: of each held-out split; None for one of each item. These three are for studies.
+    """
 
     train: int = SIZES[0]
     valid: int = SIZES[1]
     test: int = SIZES[2]
     seed: int = 0
     name: str = "studio"
+    missing: int = 0
+    wrong: int = 0
+    most_queries: int | None = None
     workers: int | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -78,7 +86,8 @@ class Studio:
             redistributable=True,
             description="Procedural drawings of products, 48 x 48 pixels, with sellers' texts and buyers' queries. "
             "The primary image shows kind, colour and pattern; other views show motif, closure, accessory and lining; "
-            "only texts tell occasion and material. Some views are uninformative, some are of another item.",
+            "only texts tell occasion and material. Some views are uninformative, some are of another item."
+            + self._variant,
             photographs=False,
             disclosures=(
                 "The default encoder's foundation weights were trained on drawings of the same renderer, from a seed "
@@ -96,6 +105,16 @@ class Studio:
                 "taken or belongs to another split is drawn again: families of fewer texts end up with fewer queries.",
             ),
         )
+
+    @property
+    def _variant(self) -> str:
+        """What differs from studio itself, in words."""
+        said = {
+            f" A study's variant: {self.missing}% of its auxiliary views are left out.": self.missing,
+            f" A study's variant: {self.wrong}% of its auxiliary views are replaced by another product's.": self.wrong,
+            f" A study's variant: at most {self.most_queries} queries of each held-out split.": self.most_queries,
+        }
+        return "".join(text for text, there in said.items() if there)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -127,10 +146,13 @@ class Studio:
 
     def item(self, index: int) -> Item:
         """One item, rendered."""
-        return _item(self.seed, index, self.item_id(index), split_of("item", self.item_id(index), self.shares))
+        split = split_of("item", self.item_id(index), self.shares)
+        return _item(self.seed, index, self.item_id(index), split, self.missing, self.wrong)
 
     def items(self, progress: Progress) -> Iterator[Item]:
-        jobs = [(self.seed, index, self.item_id(index), split) for index, split in self.indices()]
+        jobs = [
+            (self.seed, index, self.item_id(index), split, self.missing, self.wrong) for index, split in self.indices()
+        ]
         workers = self.workers or multiprocessing.cpu_count()
         if workers == 1 or len(jobs) < 2 * _CHUNK:
             rendered = itertools.starmap(_item, jobs)
@@ -147,6 +169,8 @@ class Studio:
         for split in SPLITS:
             of_split: dict[str, Query] = {}
             for index in placed[split]:
+                if split != "train" and len(of_split) == self.most_queries:
+                    break
                 for number in range(_TRAIN_QUERIES if split == "train" else 1):
                     query = self._query(index, split, number, set() if split == "train" else of_split)
                     if query is None:
@@ -185,16 +209,26 @@ class Studio:
 
 
 def parse_name(name: str) -> Studio:
-    """The catalogue of a name: studio, studio@N (N items in all, same proportions), studio-confirm."""
-    found = re.fullmatch(r"(studio|studio-confirm)(?:@(\d+))?", name)
-    if not found or (found[2] and int(found[2]) < 26):
-        raise FtbenchError(f"{name!r}: expected studio, studio-confirm, or studio@N with N of at least 26 items.")
+    """The catalogue of a name: studio, studio@N (N items in all, same proportions), studio-confirm.
+
+    For studies, after N: -missing50 (percent of auxiliary views left out), -wrong50 (percent of them that are of
+    another product), -queries2000 (at most so many queries of each held-out split).
+    """
+    found = re.fullmatch(r"(studio|studio-confirm)(?:@(\d+)(?:-(missing|wrong|queries)(\d+))?)?", name)
+    too_few = found and found[2] and int(found[2]) < 26
+    if not found or too_few or (found[3] in ("missing", "wrong") and int(found[4]) > 100):
+        raise FtbenchError(
+            f"{name!r}: expected studio, studio-confirm, or studio@N with N of at least 26 items; for studies "
+            "studio@N-missing50 and studio@N-wrong50 (percent of auxiliary views), studio@N-queries2000."
+        )
     seed = CONFIRM_SEED if found[1] == "studio-confirm" else 0
     if not found[2]:
         return Studio(seed=seed, name=name)
     total = int(found[2])
     valid, test = max(2, total * SIZES[1] // sum(SIZES)), total * SIZES[2] // sum(SIZES)
-    return Studio(total - valid - test, valid, test, seed, name)
+    made = Studio(total - valid - test, valid, test, seed, name)
+    field_of = {"missing": "missing", "wrong": "wrong", "queries": "most_queries"}
+    return replace(made, **{field_of[found[3]]: int(found[4])}) if found[3] else made
 
 
 def captioned_drawing(seed: int, index: int) -> tuple[np.ndarray, str]:
@@ -227,13 +261,13 @@ def _wanted(dice: Dice, latent: dict[str, str]) -> tuple[str, dict[str, str]]:
     return family, {attribute: latent[attribute] for attribute in WORDS if attribute in chosen}
 
 
-def _item(seed: int, index: int, item_id: str, split: str) -> Item:
+def _item(seed: int, index: int, item_id: str, split: str, missing: int = 0, wrong: int = 0) -> Item:
     latent, dice = _latent(seed, index), Dice("item", seed, index)
 
     def picture(view: str) -> np.ndarray:
         own = Dice("picture", seed, index, view)
         if view == "wrong":
-            other = {attribute: own.pick(tuple(values)) for attribute, values in WORDS.items()}
+            other = _other(own)  # before the next choice: the order of choices is part of the version
             return draw(own.pick(("main", "back")), other, own)
         return draw(view.rstrip("2"), latent, own)
 
@@ -242,12 +276,34 @@ def _item(seed: int, index: int, item_id: str, split: str) -> Item:
     for name in dice.shuffled(present):
         _, shows, probe = _AUXILIARY[name]
         views.append(View("image", name, "auxiliary", picture(name), probe, shows))
-    for name, percent, write in (("title", 100, words.title), ("description", 93, words.description),
-                                 ("tags", 85, words.tags)):  # fmt: skip
+    for name, percent, write in _TEXTS:
         if dice.chance(percent):
             text, named = write(Dice(name, seed, index), latent)
             views.append(View("text", name, "primary" if name == "title" else "auxiliary", text, True, named))
+    if missing:
+        views = [v for v in views if v.role == "primary" or not Dice("missing", seed, index, v.name).chance(missing)]
+    if wrong:
+        views = [_replaced(v, Dice("replaced", seed, index, v.name), wrong) for v in views]
     return Item(item_id, item_id, split, latent["kind"], tuple(views), latent)
+
+
+def _other(dice: Dice) -> dict[str, str]:
+    """The attributes of another product, of no item: nothing of a held-out item can come with it."""
+    return {attribute: dice.pick(tuple(values)) for attribute, values in WORDS.items()}
+
+
+def _replaced(view: View, dice: Dice, wrong: int) -> View:
+    """The view, or with `wrong` percent the same kind of view of another product. A larger percentage replaces what a
+    smaller one does, and more."""
+    if view.role == "primary" or not dice.chance(wrong):
+        return view
+    other = _other(dice)
+    if view.kind == "image":
+        shown = view.name.rstrip("2") if view.reveals else "main"  # what shows nothing would be wrong of no product
+        content = draw(shown, other, dice)
+    else:
+        content = next(write for name, _, write in _TEXTS if name == view.name)(dice, other)[0]
+    return View(view.kind, "wrong", view.role, content, probe=False)
 
 
 def _job(job: tuple) -> Item:

@@ -1,0 +1,160 @@
+"""What the transport plan's regularisation is worth: Sinkhorn from nearly exact to the independent plan. Must not know
+how plans are solved.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ftbench.request import Request
+from ftbench.studies.base import COLOURS, GREY, Cell, Done, Figure, Outcome, Study, difference, holm, mean
+from ftbench.studies.words import LEVEL, TITLES, chance, interval, listed, verdict
+
+TASKS = ("query2item", "cross_view")
+EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # in units of cosine
+INDEPENDENT = "independent"  # epsilon infinite
+SAMPLED = ("factorized_transport", "factorized_transport_cached")
+_PLAN = {"alignment_weight": "0.1", "iterations": "300", "primary_share": "0.25", "inference": "fused"}
+_RIGHT = 6.0  # where the infinite epsilon stands on the axis
+
+
+class _Continuum(Study):
+    name = "plan-continuum"
+    title = "From the exact plan to the factorized one"
+    question = (
+        "How much does the factorized (independent) plan lose against a solved one? The same method is trained with "
+        "Sinkhorn plans of epsilon 0.01 to 1 and with the independent plan, which is the limit of an infinite epsilon; "
+        "the two methods that sample views of the independent plan are drawn beside them. Validation split."
+    )
+    hours = 2.5
+
+    def cells(self, full: bool) -> Sequence[Cell]:
+        seeds = (0, 1, 2) if full else (0,)
+        return [
+            Cell(f"{task}-{name}-{seed}", _request(task, name, seed))
+            for seed in seeds
+            for task in TASKS
+            for name in _names()
+        ]
+
+    def outcome(self, done: Mapping[str, Done]) -> Outcome:
+        found = {
+            (task, name): cells
+            for task in TASKS
+            for name in _names()
+            if (cells := [done[key] for seed in (0, 1, 2) if (key := f"{task}-{name}-{seed}") in done])
+        }
+        findings = [sentence for task in TASKS for sentence in _told(task, found)]
+        caption = (
+            "Top: quality of the same all-views method by the plan's epsilon, with 95% intervals over queries and "
+            "seeds; at the right end the independent plan. Bottom: seconds of an optimiser step against the "
+            "independent plan's, logarithmic, two runs at a time on one machine. Dashed and dotted: the two methods that encode "
+            "four views of an item. Same budget of encoder passes throughout, validation split."
+        )
+        figures = (Figure("epsilon", caption, _draw(found), (7.2, 6.6)),) if found else ()
+        return Outcome(tuple(findings), figures)
+
+
+def _names() -> list[str]:
+    """What is compared, in the order of the axis: epsilons as text, the independent plan, the sampled methods."""
+    return [*(f"epsilon{value:g}".replace(".", "p") for value in EPSILONS), INDEPENDENT, *SAMPLED]
+
+
+def _request(task: str, name: str, seed: int) -> Request:
+    if name in SAMPLED:
+        return Request(name, task, seed=seed, split="valid")
+    if name == INDEPENDENT:
+        plan = {"plan": "independent"}
+    else:
+        plan = {"plan": "sinkhorn", "epsilon": name.removeprefix("epsilon").replace("p", ".")}
+    return Request("sinkhorn_transport", task, seed=seed, settings=tuple((_PLAN | plan).items()), split="valid")
+
+
+def _step_seconds(cells: Sequence[Done]) -> float:
+    """Seconds of an optimiser step, mean over seeds."""
+    costs = [done.record["cost"] for done in cells]
+    return sum(cost["train_seconds"] for cost in costs) / sum(cost["steps"] for cost in costs)
+
+
+def _told(task: str, found: Mapping[tuple[str, str], Sequence[Done]]) -> list[str]:
+    independent = found.get((task, INDEPENDENT))
+    solved = {
+        value: found[task, name] for value, name in zip(EPSILONS, _names(), strict=False) if (task, name) in found
+    }
+    if not independent or not solved:
+        return [f"{TITLES[task]}: the independent plan or all solved plans failed; nothing can be compared."]
+    gains = {value: difference(cells, independent) for value, cells in solved.items()}
+    p = holm(gains)
+    best = max(gains, key=lambda value: gains[value].mean)
+    sure = [value for value in gains if p[value] < LEVEL and gains[value].mean > 0]
+    dearest = max(_step_seconds(cells) for cells in solved.values()) / _step_seconds(independent)
+    told = [
+        verdict(f"on {task} no solved plan is better than the independent one with certainty", not sure)
+        + f" The best epsilon, {best:g}, gives {interval(gains[best])} in {TITLES[task]} against the independent "
+        f"plan's {gains[best].b:.3f} ({chance(p[best])}, Holm over {len(gains)} epsilons)"
+        + (f"; better with certainty: {listed([f'{value:g}' for value in sure])}." if sure else "."),
+        f"On {task} an optimiser step takes up to {dearest:.1f} times as long with a solved plan as with the "
+        "independent one, though both make the same encoder passes.",
+    ]
+    for method in SAMPLED:
+        if (task, method) in found:
+            cells = found[task, method]
+            took = _step_seconds(cells) / _step_seconds(independent)
+            told.append(
+                f"{method} against the independent plan over all views, same encoder passes, {TITLES[task]}: "
+                f"{interval(difference(cells, independent))}; its step takes {took:.2f} times as long."
+            )
+    return told
+
+
+def _draw(found: Mapping[tuple[str, str], Sequence[Done]]):
+    places = dict(zip(_names(), (*EPSILONS, _RIGHT), strict=False))
+
+    def draw(canvas):
+        top, bottom = canvas.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for task, colour in zip(TASKS, COLOURS, strict=False):
+            known = {name: found[task, name] for name in places if (task, name) in found}
+            _points(top, {places[name]: mean(cells) for name, cells in known.items()}, colour, TITLES[task])
+            for method, dashes in zip(SAMPLED, ("--", ":"), strict=True):
+                if (task, method) in found:
+                    top.axhline(mean(found[task, method])[0], color=colour, linestyle=dashes, linewidth=1.4)
+            if INDEPENDENT not in known:
+                continue
+            unit = _step_seconds(known[INDEPENDENT])
+            times = {places[name]: _step_seconds(cells) / unit for name, cells in known.items()}
+            _points(bottom, {x: (y, y, y) for x, y in times.items()}, colour, task)
+            for method, dashes in zip(SAMPLED, ("--", ":"), strict=True):
+                if (task, method) in found:
+                    took = _step_seconds(found[task, method]) / unit
+                    bottom.axhline(took, color=colour, linestyle=dashes, linewidth=1.4)
+        for method, dashes in zip(SAMPLED, ("--", ":"), strict=True):
+            top.plot([], [], color=GREY, linestyle=dashes, linewidth=1.4, label=method.replace("_", " "))
+        bottom.set_xscale("log")
+        bottom.set_yscale("log")
+        bottom.set_xticks([*EPSILONS, _RIGHT], [*(f"{value:g}" for value in EPSILONS), "∞\n(independent)"])
+        bottom.minorticks_off()
+        times = [
+            tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if bottom.get_ylim()[0] <= tick <= bottom.get_ylim()[1]
+        ]
+        bottom.set_yticks(times, [f"{tick:g}" for tick in times])
+        bottom.set_xlabel("epsilon of the plan, in units of cosine")
+        bottom.set_ylabel("step time,\nindependent = 1")
+        top.set_ylabel("quality")
+        canvas.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+
+    return draw
+
+
+def _points(axes, points: Mapping[float, tuple[float, float, float]], colour: str, label: str) -> None:
+    """A curve through the finite epsilons, its intervals, and the independent plan apart: the axis breaks before it."""
+    xs = sorted(points)
+    finite = [x for x in xs if x != _RIGHT]
+    axes.plot(finite, [points[x][0] for x in finite], color=colour, marker="o", label=label)
+    for x in xs:
+        axes.plot((x, x), points[x][1:], color=colour, linewidth=1.4)
+    if _RIGHT in points:
+        axes.plot(_RIGHT, points[_RIGHT][0], "D", color=colour, markersize=8)
+        if finite:
+            link = (finite[-1], _RIGHT), (points[finite[-1]][0], points[_RIGHT][0])
+            axes.plot(*link, color=colour, linewidth=1, alpha=0.5)
+
+
+STUDY = _Continuum()

@@ -1,0 +1,197 @@
+"""What quality each trainable method reaches at each budget, and which methods form the Pareto front. Must not know how
+methods work.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ftbench.errors import counted
+from ftbench.method import load_method
+from ftbench.request import DEFAULT_METHODS, Request
+from ftbench.settings import TrainerConfig
+from ftbench.studies.base import (
+    COLOURS,
+    GREY,
+    Cell,
+    Done,
+    Figure,
+    Outcome,
+    Study,
+    difference,
+    holm,
+    spread_labels,
+)
+from ftbench.studies.words import LEVEL, TITLES, interval, listed, verdict
+
+TASKS = ("query2item", "cross_view")
+_WHOLE = TrainerConfig().budget
+BUDGETS = tuple(_WHOLE * share for share in (1 / 8, 1 / 4, 1 / 2, 1))  # forward-equivalents of the image tower
+FAMILY = ("factorized_transport", "factorized_transport_cached")
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A budget of a task: the best method, those that the test cannot tell from it, and whether it is on the front."""
+
+    budget: float
+    best: str
+    alike: tuple[str, ...]
+    front: bool
+    scores: Mapping[str, float]
+    done: Mapping[str, Done]
+
+
+class _Quality(Study):
+    name = "quality-vs-cost"
+    title = "Quality against encoder passes"
+    question = (
+        "At which budget does which method reach which quality? All trainable methods are trained at four budgets, an "
+        "eighth of the default to all of it, and are scored on the test split. On the Pareto front is the best method "
+        "of a budget, where no method did as well with a smaller one."
+    )
+    hours = 2.5
+
+    def cells(self, full: bool) -> Sequence[Cell]:
+        return [
+            Cell(_key(task, method, budget, seed), _request(task, method, budget, seed))
+            for seed in ((0, 1, 2) if full else (0,))
+            for budget in BUDGETS
+            for task in TASKS
+            for method in _methods()
+        ]
+
+    def outcome(self, done: Mapping[str, Done]) -> Outcome:
+        findings, figures = [], []
+        for task in TASKS:
+            steps = _steps(task, done)
+            if not steps:
+                findings.append(f"{TITLES[task]}: no method was trained at any budget.")
+                continue
+            findings += _told(task, steps)
+            front = listed([f"{step.best} from {step.budget:,.0f} on" for step in steps if step.front])
+            caption = (
+                f"{TITLES[task]} against the training budget in forward-equivalents, logarithmic; seed 0, test split. "
+                f"The black staircase is the Pareto front: {front}. Coloured: methods on the front and the factorized "
+                "family; the others are grey."
+            )
+            figures.append(Figure(task.replace("_", "-"), caption, _draw(task, steps), (6.4, 5.4)))
+        short = [
+            key for key in (_key(t, m, b, 0) for t in TASKS for m in _methods() for b in BUDGETS) if key not in done
+        ]
+        if short:
+            findings.append(
+                f"{counted(len(short), 'cell')} could not be trained at their budget, since what comes before the "
+                "first step spends more than half of it, or for the reasons given below."
+            )
+        return Outcome(tuple(findings), tuple(figures))
+
+
+def _methods() -> list[str]:
+    return [name for name in DEFAULT_METHODS if load_method(name).trained]
+
+
+def _key(task: str, method: str, budget: float, seed: int) -> str:
+    return f"{task}-{method}-{budget:.0f}-{seed}"
+
+
+def _request(task: str, method: str, budget: float, seed: int) -> Request:
+    return Request(method, task, seed=seed, settings=(("trainer.budget", f"{budget:g}"),))
+
+
+def _steps(task: str, done: Mapping[str, Done]) -> list[_Step]:
+    """The budgets of a task that have cells, cheapest first."""
+    found, reached = [], float("-inf")
+    for budget in BUDGETS:
+        cells = {m: done[key] for m in _methods() if (key := _key(task, m, budget, 0)) in done}
+        scores = {m: one.score for m, one in cells.items() if one.score is not None}
+        if not scores:
+            continue
+        best = max(scores, key=scores.get)
+        apart = holm({m: difference([cells[best]], [cells[m]]) for m in scores if m != best})
+        alike = tuple(m for m, p in apart.items() if p >= LEVEL)
+        found.append(_Step(budget, best, alike, scores[best] > reached, scores, cells))
+        reached = max(reached, scores[best])
+    return found
+
+
+def _passes(done: Done) -> str:
+    cost = done.record["cost"]
+    return f"{cost['image_passes']:,} image and {cost['text_passes']:,} text passes"
+
+
+def _told(task: str, steps: Sequence[_Step]) -> list[str]:
+    front = [step for step in steps if step.front]
+    told = []
+    for step in front:
+        alike = f", not to be told apart from {listed(step.alike)}" if step.alike else ", ahead of all others"
+        told.append(
+            f"{TITLES[task]}, budget {step.budget:,.0f}: {step.best} leads with {step.scores[step.best]:.3f} "
+            f"({_passes(step.done[step.best])}){alike} (paired test over queries, Holm)."
+        )
+    rest = [step for step in steps if not step.front]
+    if rest:
+        shown = listed([f"{step.budget:,.0f}" for step in rest])
+        told.append(
+            f"{TITLES[task]}: no method gained anything at the budgets of {shown}; they add nothing to the front."
+        )
+    members = [step for step in front if step.best in FAMILY]
+    near = [step for step in front if step not in members and set(step.alike) & set(FAMILY)]
+    said = f"{len(members)} of {counted(len(front), 'step')} of the front are theirs"
+    said += f", on {len(near)} more one of them cannot be told apart from the leader" if near else ""
+    told.append(
+        verdict(
+            f"on {task} a factorized method is on the Pareto front of quality against encoder passes", bool(members)
+        )
+        + f" {said[0].upper() + said[1:]}."
+    )
+    last = steps[-1]
+    for method in FAMILY:
+        if method in last.scores and method != last.best:
+            apart = difference([last.done[method]], [last.done[last.best]])
+            told.append(f"{TITLES[task]} at {last.budget:,.0f}: {method} against {last.best} {interval(apart)}.")
+    return told
+
+
+def _draw(task: str, steps: Sequence[_Step]):
+    front = [step for step in steps if step.front]
+    marked = list(dict.fromkeys([*FAMILY, *(step.best for step in front)]))
+    curves = {
+        method: [(step.budget, step.scores[method]) for step in steps if method in step.scores] for method in _methods()
+    }
+    curves = {method: points for method, points in curves.items() if points}
+    colour = {method: COLOURS[i % (len(COLOURS) - 2)] for i, method in enumerate(m for m in marked if m in curves)}
+
+    def draw(canvas):
+        axes = canvas.subplots()
+        for method, points in curves.items():
+            style = {"color": colour[method], "zorder": 4} if method in colour else {"color": "#B5B5B5", "linewidth": 1}
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=6 if method in colour else 3, **style)
+        right = BUDGETS[-1] * 1.1
+        corners = [(step.budget, step.scores[step.best]) for step in front]
+        xs, ys = zip(*corners, (right, corners[-1][1]), strict=True)
+        axes.step(xs, ys, where="post", color="black", linewidth=1.2, linestyle=(0, (4, 2)), zorder=3)
+        values = [value for points in curves.values() for _, value in points]
+        low, high = min(values), max(values)
+        pad = 0.04 * (high - low) or 0.01
+        ends = {method: points[-1][1] for method, points in curves.items()}
+        places = spread_labels(list(ends.values()), (high - low + 2 * pad) * 0.043)
+        for (method, end), place in zip(ends.items(), places, strict=True):
+            own = colour.get(method, GREY)
+            start = curves[method][-1][0]
+            axes.annotate(
+                method.replace("_", " "), (start, end), (BUDGETS[-1] * 1.22, place), va="center", color=own,
+                fontsize=10 if method in colour else 9, annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlim(BUDGETS[0] * 0.9, right)
+        axes.set_ylim(min(low - pad, *places) - pad, max(high + pad, *places) + pad)
+        axes.set_xticks(BUDGETS, [f"{budget / 1000:.3g}k" for budget in BUDGETS])
+        axes.minorticks_off()
+        axes.set_xlabel("training budget, forward-equivalents")
+        axes.set_ylabel(TITLES[task])
+
+    return draw
+
+
+STUDY = _Quality()

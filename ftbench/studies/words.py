@@ -1,0 +1,51 @@
+"""How findings say numbers: signed differences with their intervals, lists, verdicts. Must not know any study."""
+
+from collections.abc import Sequence
+
+from ftbench.studies.base import Difference
+
+LEVEL = 0.05  # of Holm's adjusted p-values
+TITLES = {"query2item": "nDCG@10 on query2item", "cross_view": "recall@10 on cross_view"}
+
+
+def listed(names: Sequence[str], none: str = "none") -> str:
+    """a, b and c.
+
+    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+    ('a, b and c', 'a', 'none')
+    """
+    if not names:
+        return none
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def signed(value: float) -> str:
+    """+0.012; a difference that rounds to nothing has no sign.
+
+    >>> signed(0.0123), signed(-0.5), signed(-0.0001)
+    ('+0.012', '-0.500', '0.000')
+    """
+    shown = f"{value:+.3f}"
+    return "0.000" if shown in ("+0.000", "-0.000") else shown
+
+
+def interval(found: Difference) -> str:
+    """+0.012 (95% interval +0.004 to +0.020)."""
+    return f"{signed(found.mean)} (95% interval {signed(found.low)} to {signed(found.high)})"
+
+
+def chance(p: float) -> str:
+    """p = 0.03 or p < 0.001, of Holm's adjusted p-values."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def better(found: Difference, p: float) -> str:
+    """What a test says of a side against the other: better, worse, or not to be told apart."""
+    if p >= LEVEL:
+        return "cannot be told apart from"
+    return "is better than" if found.mean > 0 else "is worse than"
+
+
+def verdict(claim: str, holds: bool) -> str:
+    """A claim with its verdict, as a sentence."""
+    return f"Claim: {claim}. It {'holds' if holds else 'does not hold'} here."
