@@ -49,6 +49,6 @@ class Method(method.AllViews):
         if self.seeds is None or not exists.any():
             return super().pool(kind, vectors, ids)
         logits = self.config.gain * (vectors @ self.seeds[kind])  # (n, m, d) @ (d, h) -> (n, m, h)
-        weights = logits.masked_fill(~exists, -1e30).softmax(1) * exists
+        weights = logits.masked_fill(~exists, -1e30).softmax(1)  # of an item without views: even, over zero rows
         slices = vectors.unflatten(-1, (self.config.heads, -1))  # (n, m, h, d / h)
         return (weights[..., None] * slices).sum(1).flatten(1)  # -> (n, h, d / h) -> (n, d)

@@ -33,4 +33,4 @@ def drawn(ids, generator):
     exists = ids >= 0
     wanted = 1 + (u * exists.sum(1)).astype(np.int64)  # the how-manieth of those that exist
     column = (exists.cumsum(1) >= wanted[:, None]).argmax(1)
-    return np.where(exists.any(1), ids[np.arange(len(ids)), column], -1)
+    return ids[np.arange(len(ids)), column]
