@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ftbench import outputs, provenance, record, search
+from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
-from ftbench.method import Embedder
 from ftbench.plan import Plan, Session, draft_of, error, failed, identity, plan, whole
 from ftbench.request import Request, device_of
 from ftbench.runfile import Run

@@ -73,7 +73,7 @@ def test_a_run_with_a_local_checkpoint_says_which_weights(small, tmp_path):
 
 
 def test_vectors_of_unchanged_weights_are_encoded_once(small, tmp_path, monkeypatch):
-    from ftbench.method import Embedder
+    from ftbench.embedder import Embedder
     from ftbench.runner import Request, Session, run
 
     monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path / "cache"))

@@ -9,9 +9,10 @@ import torch
 from test_trainer import encoder, trainer_of  # noqa: F401
 
 from ftbench import search
+from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import silent
-from ftbench.method import Embedder, load_method, trainer_settings
+from ftbench.method import load_method, trainer_settings
 from ftbench.settings import default_settings
 from ftbench.task import load_task, training_sets
 from ftbench.views import text_probes, views_of

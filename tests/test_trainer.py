@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from ftbench.batches import Batch, batches_of
+from ftbench.embedder import Embedder
 from ftbench.encoders import tiny
 from ftbench.encoders.base import weights_sha256
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import silent
-from ftbench.method import Embedder, load_method
+from ftbench.method import load_method
 from ftbench.settings import TrainerConfig, parse_settings
 from ftbench.task import load_task, training_sets
 from ftbench.trainer import Trainer, schedule

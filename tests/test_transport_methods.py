@@ -11,9 +11,10 @@ from torch.testing import assert_close
 
 from ftbench import transport
 from ftbench.batches import Batch
+from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError
 from ftbench.items import silent
-from ftbench.method import Embedder, load_method
+from ftbench.method import load_method
 from ftbench.vectors import MultiVector, scorer, vectors_of
 from ftbench.views import views_of
 
