@@ -13,6 +13,7 @@ from ftbench.errors import RunError
 
 # Stands for log 0: finite, so that gradients of masked entries are 0 instead of NaN; exp of it is exactly 0.
 _LOG_ZERO = -1e30
+_ROUND = 20  # iterations of Sinkhorn between two looks at which pairs have converged
 
 
 def weighted_mean(views: Tensor, weights: Tensor) -> Tensor:
@@ -42,22 +43,46 @@ def sinkhorn(
             f"sinkhorn: epsilon {epsilon} and iterations {iterations} given, both must be positive. "
             "For the limit epsilon -> 0 use exact_plan, for epsilon -> infinity independent_plan."
         )
-    feasible = (a > 0).any(-1) & (b > 0).any(-1)
-    some_a, some_b = (a > 0) & feasible.unsqueeze(-1), (b > 0) & feasible.unsqueeze(-1)
-    log_a = torch.where(some_a, a, 1).log()
-    log_b = torch.where(some_b, b, 1).log()
-    kernel = similarity / epsilon  # (..., M, N), log scale
-    log_v = torch.where(some_b, torch.zeros_like(log_b), _LOG_ZERO)
-    log_rows = torch.logsumexp(kernel + log_v.unsqueeze(-2), -1)
-    for _ in range(iterations):
-        # rows, then columns; (..., M, N) -> (..., M) and (..., N)
-        log_u = torch.where(some_a, log_a - log_rows, _LOG_ZERO)
-        log_v = torch.where(some_b, log_b - torch.logsumexp(kernel + log_u.unsqueeze(-1), -2), _LOG_ZERO)
-        log_rows = torch.logsumexp(kernel + log_v.unsqueeze(-2), -1)
-        off = ((torch.where(some_a, log_u + log_rows, _LOG_ZERO).detach().exp() - a).abs() * some_a).max()
-        if off <= tolerance:
+    m, n = similarity.shape[-2:]
+    lead = torch.broadcast_shapes(similarity.shape[:-2], a.shape[:-1], b.shape[:-1])
+    # pairs come last in memory: sums over views are then sums of long rows
+    kernel = (similarity / epsilon).expand(*lead, m, n).reshape(-1, m, n).permute(1, 2, 0).contiguous()  # (M, N, p)
+    a, b = a.expand(*lead, m).reshape(-1, m).T.contiguous(), b.expand(*lead, n).reshape(-1, n).T.contiguous()
+    feasible = (a > 0).any(0) & (b > 0).any(0)  # (p,)
+    some_a, some_b = (a > 0) & feasible, (b > 0) & feasible
+    log_a = torch.where(some_a, torch.where(some_a, a, 1).log(), _LOG_ZERO)
+    log_b = torch.where(some_b, torch.where(some_b, b, 1).log(), _LOG_ZERO)
+    log_u, log_v = torch.full_like(log_a, _LOG_ZERO), torch.where(some_b, torch.zeros_like(log_b), _LOG_ZERO)
+    left = torch.arange(kernel.shape[-1], device=kernel.device)
+    for start in range(0, iterations, _ROUND):
+        given = (part[..., left] for part in (kernel, log_a, log_b, log_v))
+        u, v, off = _iterate(*given, min(_ROUND, iterations - start), tolerance)
+        log_u, log_v = log_u.index_copy(1, left, u), log_v.index_copy(1, left, v)
+        left = left[off > tolerance]  # few pairs need many iterations: the others are spared them
+        if not len(left):
             break
-    return (log_u.unsqueeze(-1) + kernel + log_v.unsqueeze(-2)).exp()
+    plan = (log_u.unsqueeze(1) + kernel + log_v.unsqueeze(0)).exp()
+    return plan.permute(2, 0, 1).reshape(*lead, m, n)
+
+
+def _iterate(
+    kernel: Tensor, log_a: Tensor, log_b: Tensor, log_v: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log scalings u (M, p) and v (N, p) after some iterations from v, and the worst row marginal's error (p,).
+
+    kernel: (M, N, p), log_a: (M, p), log_b: (N, p), _LOG_ZERO where there is no view. Stops where none is off.
+    """
+    some_a, some_b, a = log_a > _LOG_ZERO, log_b > _LOG_ZERO, log_a.detach().exp()
+    log_rows = torch.logsumexp(kernel + log_v, 1)
+    for _ in range(iterations):
+        # rows, then columns; (M, N, p) -> (M, p) and (N, p)
+        log_u = torch.where(some_a, log_a - log_rows, _LOG_ZERO)
+        log_v = torch.where(some_b, log_b - torch.logsumexp(kernel + log_u.unsqueeze(1), 0), _LOG_ZERO)
+        log_rows = torch.logsumexp(kernel + log_v, 1)
+        off = ((torch.where(some_a, log_u + log_rows, _LOG_ZERO).detach().exp() - a).abs() * some_a).amax(0)
+        if off.max() <= tolerance:
+            break
+    return log_u, log_v, off
 
 
 def exact_plan(similarity: Tensor, a: Tensor, b: Tensor) -> Tensor:

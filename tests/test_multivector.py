@@ -197,3 +197,20 @@ def test_an_index_that_forgets_an_item_s_views_is_found_out(monkeypatch):
     gallery, probes = gallery_of(items=400), probes_of(40)
     monkeypatch.setattr(search, "_items", lambda gallery, owners, probe, k: owners[:k])
     assert search.serve_index(gallery, probes).recall_at_10 < 1
+
+
+def test_a_record_s_cost_is_that_of_the_gallery_of_most_vectors(toy, tmp_path, monkeypatch):
+    """Cross-view pairs search single assets first; what an item costs shows where all of its views are searched."""
+    from ftbench import runner
+    from ftbench.request import Request
+
+    seen = []
+    serve = search.serve_index
+    monkeypatch.setattr(search, "serve_index", lambda gallery, *given, **rest: seen.append(gallery) or serve(gallery, *given, **rest))  # noqa: E501  # fmt: skip
+    session = runner.Session(tmp_path, lambda title: lambda *given, **rest: None)
+    session._catalogues["studio@240"] = toy
+    settings = (("trainer.budget", "300"), ("trainer.batch_size", "4"))
+    monkeypatch.setenv("FTBENCH_CACHE", str(tmp_path))
+    made = runner.run(Request("late_interaction", "cross_view", "studio@240", settings=settings), session).record
+    assert len(seen) == 1 and vectors_of(seen[0]) > 2
+    assert made["cost"]["index_bytes_per_item"] > 2 * 4 * seen[0].vectors.shape[2]
