@@ -27,7 +27,7 @@ FILES = {
     "not_a_method": ("class Method:\n    pass\n", "no class Method"),
     "plain_config": (HEAD + "    class Config:\n        share = 0.5\n" + EMBED + "return 1\n", "no dataclass"),
     "no_config": (HEAD + "    Config = None\n" + EMBED + "return 1\n", "no dataclass"),
-    "bare_config": (HEAD + CONFIG + "share: float\n        rank: int = 1\n" + EMBED + "return 1\n", "no default for share"),
+    "bare_config": (HEAD + CONFIG + "share: float\n" + EMBED + "return 1\n", "no default for share"),
     "odd_config": (HEAD + CONFIG + "share: object = object()\n" + EMBED + "return 1\n", "numbers, texts or booleans"),
     "no_embed": (HEAD + "    seeded = True\n", "no function embed"),
     "no_score": (HEAD + "    lexical = True\n", "no function score"),
