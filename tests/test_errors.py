@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftbench import cli, request
+from ftbench import request, suite
 from ftbench.errors import DataError, counted, several
 
 
@@ -22,7 +22,7 @@ def test_problems_are_listed_and_advice_is_not_one_of_them():
 
 def test_methods_that_no_seed_changes_are_said_to_need_one_run():
     def notes(methods, seeds):
-        return cli._one_seed(
+        return suite.one_seed(
             request.requests(methods, ["query2item"], ["studio"], seeds, request.Request("", "")), seeds
         )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from ftbench.report import figures, plot, render, site, words
+from ftbench.report import aggregate, figures, plot, render, site, words
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_labels_of_a_figure_meet_no_point_and_no_label():
     for count in (1, 2, 5, 9, 14):
         points = [plot.Point(f"some method {i}", 10 + 50 * x, 0.1 + 0.8 * y, 0.1 + 0.78 * y, 0.1 + 0.82 * y, i < 2)
                   for i, (x, y) in enumerate(rng.random((count, 2)))]  # fmt: skip
-        made = plot.plot("a", points, ceiling=0.97)
+        made = plot.plot("a", points, ceilings=[("oracle (reads all)", 0.97), ("oracle (reads texts)", 0.96)])
         boxes = []
         for mark in made.marks:
             assert plot.LEFT <= mark.x <= plot.WIDTH and 0 <= mark.y <= plot.HEIGHT - plot.BOTTOM
@@ -90,6 +90,61 @@ def test_figures_for_papers_are_the_same_bytes_and_kept_while_their_data_are(res
     kept.write_bytes(b"of other data")
     pages = {made.path: made.content for made in figures.pages(replace(board, site=tmp_path), ())}
     assert pages[f"figures/{kept.name}"].startswith(b"\x89PNG")
+
+
+def test_rows_from_different_hardware_never_share_a_figure(tmp_path):
+    folder = tmp_path / "results"
+    size = {"n_queries": 20, "n_items": 30}
+    here = ("mean_pooling", "single_view_clip", "factorized_transport")
+    for method in here:
+        synthetic.add(folder, method=method, hardware="a" * 12, **size)
+    for method in ("mean_pooling_all_views", "factorized_transport_cached"):
+        synthetic.add(folder, method=method, hardware="b" * 12, **size)
+    synthetic.add(folder, method="bm25", hardware="c" * 12, **size)  # alone on its machine: no figure
+    for seed, tag in enumerate("ab"):
+        synthetic.add(folder, method="random", hardware=tag * 12, seed=seed, **size)  # on several: in none
+    (table,) = aggregate.tables(aggregate.load(folder))
+    machines = {words.spaced(row.method): row.hardware for row in table.rows}
+    made = figures.of_table(table)
+    assert {len(figure.points) for figure in made} == {2, 3} and len({figure.stem for figure in made}) == len(made)
+    for figure in made:
+        (tag,) = {machines[point.label] for point in figure.points}  # one machine each
+        assert figure.machine.endswith(f"({tag[0][:4]})") and "Xeon" in figure.machine
+        assert f"on {tag[0][:4]}" in figure.axis
+    page = render(folder, tmp_path / "site")
+    assert all((page.parent / "figures" / f"{figure.stem}.svg").is_file() for figure in made)
+    assert '<th scope="col">hardware</th>' in page.read_text() and "<td>bbbb </td>" in page.read_text()
+
+
+def test_every_ceiling_has_its_line_and_none_is_ranked(tmp_path):
+    folder = tmp_path / "results"
+    size = {"n_queries": 20, "n_items": 30}
+    for method in ("mean_pooling", "single_view_clip"):
+        synthetic.add(folder, method=method, **size)
+    for reads in ("all", "images", "texts", "primary"):
+        synthetic.add(folder, method="oracle", config={"reads": reads}, **size)
+    (table,) = aggregate.tables(aggregate.load(folder))
+    assert len(table.references) == len(table.ceilings) == 4 and {row.group for row in table.references} == {""}
+    assert {row.method for row in table.rows} == {"mean_pooling", "single_view_clip"}
+    names = {f"oracle (reads {reads})" for reads in ("all", "images", "texts", "primary")}
+    for figure in figures.of_table(table):
+        assert {name for name, _ in figure.ceilings} == names
+        drawn = plot.plot(figure.axis, figure.points, figure.ceilings)
+        lines = {text.rpartition(" ")[0] for _, text, *_ in drawn.ceilings}
+        assert lines | (names if drawn.above else set()) == names
+        assert not {point.label for point in figure.points} & names
+    html = render(folder, tmp_path / "site").read_text()
+    assert all(f"reads={reads}" in html for reads in ("all", "images", "texts", "primary"))
+    assert "--c2:" in html and "--c4:" in html
+
+
+def test_a_ceiling_alone_is_called_so_and_words_of_lines_keep_apart():
+    points = [plot.Point("a", 1, 0.5, None, None, False), plot.Point("b", 2, 0.6, None, None, True)]
+    made = plot.plot("a", points, [("ceiling", 0.98)])
+    assert made.ceilings == () and made.above == "ceiling 0.980"
+    made = plot.plot("a", points, [("oracle (reads all)", 0.7), ("oracle (reads images)", 0.69)])
+    (_, text, _, first), (_, _, _, second) = made.ceilings
+    assert text == "oracle (reads all) 0.700" and {first, second} == {"start", "end"} and not made.above
 
 
 @pytest.mark.parametrize(

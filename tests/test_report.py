@@ -305,3 +305,17 @@ def test_no_records_and_no_folder(folder):
     (folder.parent / "file").write_text("")
     with pytest.raises(DataError, match="--site DIR"):
         render(folder, folder.parent / "file" / "site")
+
+
+def test_a_failed_run_of_a_method_that_was_mended_since_is_not_shown(folder):
+    synthetic.add(folder, method="bm25", date="2026-01-02T00:00:00Z")
+    nothing = record.measure(record.Run({}), synthetic.MEASURES, [])
+    for method, date in (("bm25", "2026-01-01T00:00:00Z"), ("mean_pooling", "2026-01-01T00:00:00Z"),
+                         ("bm25", "2026-01-03T00:00:00Z")):  # fmt: skip
+        entry = synthetic.draft(method=method, date=date, config={}) | {"status": "error", "error": date}
+        entry["method"]["sha256"] = synthetic.sha(date)
+        record.write(folder, entry | nothing, {})
+    (table,) = tables(load(folder))
+    shown = {(entry.record["method"]["name"], entry.record["error"]) for entry in table.failed}
+    assert shown == {("mean_pooling", "2026-01-01T00:00:00Z"), ("bm25", "2026-01-03T00:00:00Z")}
+    assert table.replaced == 1

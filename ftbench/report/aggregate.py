@@ -143,9 +143,15 @@ class Table:
         return (*self.references, *self.rows)
 
     @property
-    def ceiling(self) -> Row | None:
+    def ceilings(self) -> tuple[Row, ...]:
+        """The references that have a score, highest first."""
         known = [row for row in self.references if row.headline.mean is not None]
-        return max(known, key=lambda row: row.headline.mean, default=None)
+        return tuple(sorted(known, key=lambda row: -row.headline.mean))
+
+    @property
+    def ceiling(self) -> Row | None:
+        """The highest of the references."""
+        return next(iter(self.ceilings), None)
 
     @property
     def chance(self) -> Row | None:
@@ -229,8 +235,17 @@ def _current(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
     for entry in sorted(same, key=lambda e: (e.record["status"] == "ok", e.record["date"], e.record["id"])):
         board = entry.record["board"] if _spends(entry.record) else ""
         kept[(_identity(entry.record), board, entry.record["seed"])] = entry
+    done = [e.record for e in kept.values() if e.record["status"] == "ok"]
+    kept = {name: e for name, e in kept.items() if e.record["status"] == "ok" or not _mended(e.record, done)}
     chosen = sorted(kept.values(), key=lambda e: (_identity(e.record), e.record["seed"]))
     return chosen, len(entries) - len(chosen)
+
+
+def _mended(failed: Mapping, done: Sequence[Mapping]) -> bool:
+    """Whether a later run of a failed one's method finished after the method's file was changed."""
+    own = failed["method"]
+    later = [r["method"] for r in done if r["method"]["name"] == own["name"] and r["date"] >= failed["date"]]
+    return any(method["sha256"] != own["sha256"] for method in later)
 
 
 def _table(board: str, entries: Sequence[Entry], shown: Sequence[Entry], replaced: int) -> Table:

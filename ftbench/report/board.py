@@ -12,6 +12,7 @@ from ftbench.report.html import Page, page
 from ftbench.report.island import island, machine, missing, queries
 from ftbench.report.site import Board
 
+_CEILINGS = ("c", "c2", "c3", "c4")  # of board.css.j2
 _STANDINGS = ("", "chance", "ceiling")  # in this order in every table
 
 
@@ -81,8 +82,8 @@ class Section:
 
     @property
     def lines(self) -> str:
-        """Where ceiling and chance lie, as properties that the style draws."""
-        found = [("c", self.table.ceiling), ("r", self.table.chance)]
+        """Where ceilings and chance lie, as properties that the style draws."""
+        found = [*zip(_CEILINGS, self.table.ceilings, strict=False), ("r", self.table.chance)]
         return ";".join(f"--{name}:{self.percent(row.headline.mean)}" for name, row in found if row)
 
 

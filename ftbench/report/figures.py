@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
-from ftbench.report import plot, words
+from ftbench.report import island, plot, words
 from ftbench.report.aggregate import Row, Table
 from ftbench.report.columns import COSTS
 from ftbench.report.html import Page
@@ -22,8 +22,8 @@ _AXES = (  # (cost, axis); the first that separate a table's methods are drawn
     ("search_p95_ms", "milliseconds per query, p95"),
     ("index_bytes_per_item", "bytes per item in the index"),
 )  # fmt: skip
-_MOST_AXES, _MOST_TABLES = 2, 4  # so that drawing all of them anew stays a matter of seconds
-_DRAWING = 2  # changes with the look of the figures: earlier files are drawn anew
+_MOST_AXES, _MOST_TABLES, _MOST_MACHINES = 2, 4, 3  # so that drawing all of them anew stays a matter of seconds
+_DRAWING = 3  # changes with the look of the figures: earlier files are drawn anew
 _DPI = 200  # of the PNG: sharp on a page, and small in a repository
 KINDS = ("svg", "png")
 _LEFT_OUT = {"svg": ("Date", "Creator"), "png": ("Software",)}  # what matplotlib would write of the time and itself
@@ -35,13 +35,15 @@ _COLOURS = {"best": "#0b6b61", "dot": "#918a7d", "ink": "#1d1c1a", "soft": "#575
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: its file name without ending, the words at its axes, the methods, the ceiling's score."""
+    """One figure: its file name without ending, the words at its axes, the methods, (name, score) of each ceiling, and
+    the machine that all of its rows ran on."""
 
     stem: str
     axis: str
     measure: str
     points: tuple[plot.Point, ...]
-    ceiling: float | None
+    ceilings: tuple[tuple[str, float], ...]
+    machine: str
 
     @property
     def key(self) -> str:
@@ -81,27 +83,45 @@ def _kept(board: Board, path: str, key: str) -> bytes | None:
 
 
 def of_table(table: Table) -> list[Figure]:
-    """Scatters of a table's rows, those that were measured on the machine that most of them come from."""
-    rows = [row for row in table.rows if row.headline.mean is not None]
-    tags = [tag for row in rows if len(row.hardware) == 1 for tag in row.hardware]
-    if not tags:
-        return []
-    tag = max(sorted(set(tags)), key=tags.count)
-    here = [row for row in rows if row.hardware == (tag,)]
-    costs = {cost.name: cost for cost in COSTS}
+    """Scatters of a table's rows, those of one machine in each: costs of several are not comparable.
+
+    The machine of most rows comes first; another has its own where it has two rows at least.
+    """
+    rows = [row for row in table.rows if row.headline.mean is not None and len(row.hardware) == 1]
+    tags = [row.hardware[0] for row in rows]
+    often = sorted(sorted(set(tags)), key=tags.count, reverse=True)
+    chosen = [tag for i, tag in enumerate(often) if i == 0 or tags.count(tag) > 1][:_MOST_MACHINES]
     made: list[Figure] = []
+    for i, tag in enumerate(chosen):
+        here = [row for row in rows if row.hardware == (tag,)]
+        made += _of_machine(table, here, f"-{tag[:4]}" if i else "", f", on {tag[:4]}" if len(chosen) > 1 else "")
+    return made
+
+
+def _of_machine(table: Table, rows: Sequence[Row], ending: str, where: str) -> list[Figure]:
+    """The figures of the rows of one machine. ending: of their file names; where: what their axes say of it."""
+    costs, made = {cost.name: cost for cost in COSTS}, []
+    about = next(entry.record["environment"] for entry in rows[0].entries)
+    ceilings = tuple((reference(row), row.headline.mean) for row in table.ceilings)
     for name, axis in _AXES:
-        known = [(row, cost) for row in here if (cost := costs[name].value(row)) is not None]
+        known = [(row, cost) for row in rows if (cost := costs[name].value(row)) is not None]
         if not known or (made and not plot.says_something([cost for _, cost in known])) or len(made) == _MOST_AXES:
             continue
         points = [
             plot.Point(label(row), cost, row.headline.mean, row.headline.low, row.headline.high, row.group == "best")
             for row, cost in known
         ]
-        ceiling = table.ceiling.headline.mean if table.ceiling else None
-        stem = f"{table.key}-{name.replace('_', '-')}"
-        made.append(Figure(stem, axis, words.measure(table.task["headline"]), tuple(points), ceiling))
+        stem = f"{table.key}-{name.replace('_', '-')}{ending}"
+        machine = f"{island.machine(about)} ({about['fingerprint'][:4]})"
+        measure = words.measure(table.task["headline"])
+        made.append(Figure(stem, axis + where, measure, tuple(points), ceilings, machine))
     return made
+
+
+def reference(row: Row) -> str:
+    """What a ceiling is called beside its line: "oracle (reads images)", or "ceiling" where it is the only one."""
+    own = ", ".join(chip.replace("=", " ") for chip in row.variant)
+    return f"{words.spaced(row.method)} ({own})" if own else "ceiling"
 
 
 def label(row: Row) -> str:
@@ -115,7 +135,7 @@ def draw(figure: Figure) -> dict[str, bytes]:
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    made, files = plot.plot(figure.axis, figure.points, figure.ceiling), {}
+    made, files = plot.plot(figure.axis, figure.points, figure.ceilings), {}
     settings = {"svg.hashsalt": "ftbench", "svg.fonttype": "path", "font.family": "DejaVu Sans", "font.size": _FONT,
                 "text.parse_math": False}  # fmt: skip
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **settings}), warnings.catch_warnings():
@@ -124,6 +144,7 @@ def draw(figure: Figure) -> dict[str, bytes]:
         axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, plot.WIDTH), ylim=(plot.HEIGHT, 0))  # a unit is a point
         axes.axis("off")
         _draw_frame(axes, made, figure.measure)
+        axes.text(2, plot.HEIGHT - 3, figure.machine, color=_COLOURS["soft"], fontsize=0.72 * _FONT)
         _draw_marks(axes, made)
         for kind in KINDS:
             about = {"Description": f"ftbench {figure.key}"} | dict.fromkeys(_LEFT_OUT[kind])
@@ -133,7 +154,7 @@ def draw(figure: Figure) -> dict[str, bytes]:
 
 
 def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
-    """Axes with their ticks, the ceiling and the Pareto front."""
+    """Axes with their ticks, the ceilings and the Pareto front."""
     base, end, soft, thin = plot.HEIGHT - plot.BOTTOM, plot.WIDTH - plot.RIGHT, _COLOURS["soft"], {"linewidth": 0.8}
     for i, (y, text) in enumerate(made.y_ticks):
         axes.plot((plot.LEFT, end), (y, y), color=_COLOURS["grid" if i else "axis"], zorder=1, **thin)
@@ -143,11 +164,11 @@ def _draw_frame(axes, made: plot.Plot, measure: str) -> None:
         axes.text(min(x, plot.WIDTH - 3.2 * len(text)), base + 15, text, ha="center", color=soft)  # not cut at the edge
     axes.text(end, base + 33, f"{made.axis}{', logarithmic' if made.logarithmic else ''} →", ha="right", color=soft)
     axes.text(2, plot.TOP - 16, f"↑ {measure}", color=soft)
-    if made.ceiling is not None:
-        axes.plot((plot.LEFT, end), (made.ceiling,) * 2, color=_COLOURS["ceiling"], linewidth=1, dashes=(4, 3))
-        axes.text(end, made.ceiling - 4, made.ceiling_text, ha="right", color=_COLOURS["ceiling"])
-    elif made.ceiling_text:
-        axes.text(end, plot.TOP - 16, f"{made.ceiling_text} ↑", ha="right", color=_COLOURS["ceiling"])
+    for y, text, x, anchor in made.ceilings:
+        axes.plot((plot.LEFT, end), (y, y), color=_COLOURS["ceiling"], linewidth=1, dashes=(4, 3))
+        axes.text(x, y - 4, text, ha={"start": "left", "end": "right"}[anchor], color=_COLOURS["ceiling"])
+    if made.above:
+        axes.text(end, plot.TOP - 16, f"{made.above} ↑", ha="right", color=_COLOURS["ceiling"])
     corners = plot.corners(made.marks)
     xs, ys = [mark.x for mark in corners], [mark.y for mark in corners]
     axes.step([*xs, end], [*ys, ys[-1]], where="post", color=_COLOURS["best"], alpha=0.7, linewidth=1.3, zorder=2)

@@ -60,15 +60,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """Everything that is drawn. ticks: (position, text); ceiling: its height, None where it is above all."""
+    """Everything that is drawn. ticks: (position, text); ceilings: (height, text, x, anchor) of each line; above: the
+    words of those that are far above all, which have no line."""
 
     axis: str
     marks: tuple[Mark, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     logarithmic: bool
-    ceiling: float | None
-    ceiling_text: str
+    ceilings: tuple[tuple[float, str, float, str], ...] = ()
+    above: str = ""
 
 
 def says_something(costs: Sequence[float | None]) -> bool:
@@ -77,28 +78,42 @@ def says_something(costs: Sequence[float | None]) -> bool:
     return len(known) > 1 and max(known) > _LEAST_SPREAD * max(min(known), 0)
 
 
-def plot(axis: str, points: Sequence[Point], ceiling: float | None = None) -> Plot:
-    """Lay out a scatter of at least one point. ceiling: a quality to mark, on the top edge where it is far above."""
+def plot(axis: str, points: Sequence[Point], ceilings: Sequence[tuple[str, float]] = ()) -> Plot:
+    """Lay out a scatter of at least one point. ceilings: (name, quality) to mark, above the points' axis as words."""
     logarithmic = min(p.x for p in points) > 0 and max(p.x for p in points) > _LOG_FROM * min(p.x for p in points)
     to_x, x_ticks = _log_axis(points) if logarithmic else _linear_axis(max(p.x for p in points))
     top = max(max(p.y, p.high or 0) for p in points) or 1.0
-    near = ceiling is not None and ceiling <= 1.35 * top
-    y_ticks, upper = _ticks(max(top, ceiling) if near else top, most=1.0)
+    near = [one for one in ceilings if one[1] <= 1.35 * top]
+    far = [one for one in ceilings if one not in near]
+    y_ticks, upper = _ticks(max([top, *(value for _, value in near)]), most=1.0)
     span = HEIGHT - TOP - BOTTOM
 
     def to_y(value: float | None) -> float | None:
         return None if value is None else round(HEIGHT - BOTTOM - span * value / upper, 1)
 
     marks = [Mark(p, to_x(p.x), to_y(p.y), to_y(p.low), to_y(p.high)) for p in points]
-    text = "" if ceiling is None else f"ceiling {words.score(ceiling)}"
-    line, right = to_y(ceiling) if near else TOP - 12, WIDTH - RIGHT
-    named = [(right - _CHARACTER * len(text), line - 14, right, line)] if text else []
-    lines = [(LEFT, line - 1, right, line + 1)] if near else []
+    above = f"{far[0][0]} {words.score(far[0][1])}" if len(far) == 1 else ""
+    if len(far) > 1:
+        above = f"ceilings {', '.join(words.score(value) for _, value in far)}"
+    drawn, named, right = [], [], WIDTH - RIGHT
+    if above:
+        named.append((right - _CHARACTER * len(above), TOP - 26, right, TOP - 12))
+    for name, value in near:
+        y, text = to_y(value), f"{name} {words.score(value)}"
+        long = _CHARACTER * len(text)
+        sides = [
+            (right, "end", (right - long, y - 14, right, y)),
+            (LEFT + 4, "start", (LEFT + 4, y - 14, LEFT + 4 + long, y)),
+        ]
+        x, anchor, box = min(sides, key=lambda side: sum(_meet(np.array([side[2]]), named)))  # the first, unless taken
+        drawn.append((y, text, x, anchor))
+        named.append(box)
+    lines = [(LEFT, y - 1, right, y + 1) for y, *_ in drawn]
     return Plot(
         axis, tuple(_labelled(marks, named, lines)),
         tuple((to_x(value), f"{value:.4g}" if value < 1000 else words.number(value)) for value in x_ticks),
         tuple((to_y(value), f"{value:.2f}".rstrip("0").rstrip(".") or "0") for value in y_ticks),
-        logarithmic, line if near else None, text,
+        logarithmic, tuple(drawn), above,
     )  # fmt: skip
 
 

@@ -1,0 +1,160 @@
+"""Method files that cannot be used or give back what cannot be ranked: a clear error, a record, the rest goes on."""
+
+import numpy as np
+import pytest
+
+from ftbench import cells, outputs, record, suite
+from ftbench.errors import FtbenchError, MethodError, RunError
+from ftbench.items import silent
+from ftbench.method import load_method
+from ftbench.request import Request, requests
+
+HEAD = '''"""Bad. Differs from the paper: none."""
+from dataclasses import dataclass
+import numpy as np
+import torch
+from ftbench import method
+
+class Method(method.Method):
+'''
+CONFIG = "    @dataclass(frozen=True)\n    class Config:\n        "
+EMBED = "    def embed(self, views, embedder):\n        "
+FILES = {
+    "syntax": ("class Method(:\n", "SyntaxError"),
+    "imports": ("import no_such_package\n", "No module named 'no_such_package'"),
+    "exits": ("raise SystemExit(3)\n", "SystemExit"),
+    "empty": ('"""Nothing."""\n', "no class Method"),
+    "not_a_method": ("class Method:\n    pass\n", "no class Method"),
+    "plain_config": (HEAD + "    class Config:\n        share = 0.5\n" + EMBED + "return 1\n", "no dataclass"),
+    "no_config": (HEAD + "    Config = None\n" + EMBED + "return 1\n", "no dataclass"),
+    "bare_config": (HEAD + CONFIG + "share: float\n" + EMBED + "return 1\n", "no default for share"),
+    "odd_config": (HEAD + CONFIG + "share: object = object()\n" + EMBED + "return 1\n", "numbers, texts or booleans"),
+    "no_embed": (HEAD + "    seeded = True\n", "no function embed"),
+    "no_score": (HEAD + "    lexical = True\n", "no function score"),
+    "no_loss": (HEAD.replace("method.Method)", "method.TwoTower)") + "    pass\n", "no function loss"),
+    "tuned": (HEAD + "    tuned = {'zero-shot': {'shore': 1}, '': {'shore': 1}}\n" + EMBED + "return 1\n", "shore"),
+}  # fmt: skip
+
+
+def written(folder, name, text):
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return str(path)
+
+
+def made(names, folder, **about):
+    told = []
+    found = suite.make(
+        requests(names, ["query2item"], ["studio@200"], [0], Request("", "", **about)),
+        suite.Suite(folder / "results", lambda title: silent, told.append),
+    )
+    return found, told
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_used_is_a_clear_error(name, tmp_path):
+    text, said = FILES[name]
+    with pytest.raises(MethodError) as caught:
+        load_method(written(tmp_path, name, text))
+    assert said in str(caught.value) and name in str(caught.value)
+
+
+def test_such_files_are_records_and_the_others_go_on(session_cache, tmp_path):
+    names = [written(tmp_path, name, text) for name, (text, _) in FILES.items()]
+    found, told = made([*names, "bm25"], tmp_path)
+    assert [outcome.problem is None for outcome in found] == [False] * len(FILES) + [True]
+    for outcome, (name, (_, said)) in zip(found, FILES.items(), strict=False):
+        kept = record.read(outcome.path)  # valid, or it could not be read
+        assert (kept["status"], kept["method"]["name"], kept["method"]["config"]) == ("error", name, {})
+        assert said in kept["error"] and kept["scores"]["ndcg@10"]["mean"] is None
+        assert outcome.path.name == f"{name}-{kept['id'][:12]}.json"
+    assert found[-1].record["status"] == "ok" and sum(line.startswith("[") for line in told) == len(FILES) + 1
+    with pytest.raises(FtbenchError, match=f"{len(FILES)} of {len(FILES) + 1} runs failed") as caught:
+        suite.raise_failures(found)
+    assert all(said in str(caught.value) for _, said in FILES.values())
+    assert [row[2] for row in suite.tables(found)[0][2]][:2] == ["failed", "failed"]
+
+
+def test_settings_that_one_of_several_cannot_take_are_its_record_alone(session_cache, tmp_path):
+    low = written(tmp_path, "low", HEAD + CONFIG + "k1: int = 1\n" + EMBED
+                  + "return np.ones((len(views), 2), np.float32)\n")  # fmt: skip
+    found, _ = made([low, "bm25"], tmp_path, settings=(("k1", "1.5"),))
+    assert "expected int" in str(found[0].problem) and found[0].record["method"]["config"] == {"k1": "1.5"}
+    assert found[1].record["method"]["config"]["k1"] == 1.5
+    with pytest.raises(FtbenchError, match="k1=x: expected"):
+        made([low, "bm25"], tmp_path, settings=(("k1", "x"),))
+
+
+def test_a_name_that_does_not_exist_stops_everything(session_cache, tmp_path):
+    broken = written(tmp_path, "broken", "class Method(:\n")
+    for names in (["bm26", broken], [broken, "bm26"]):
+        with pytest.raises(FtbenchError, match="Did you mean 'bm25'"):
+            made(names, tmp_path)
+    with pytest.raises(FtbenchError, match="there is no such file"):
+        made([str(tmp_path / "none.py"), broken], tmp_path)
+    with pytest.raises(FtbenchError, match="Did you mean 'query2item'"):
+        suite.make([Request(broken, "query2itm", "studio@200")], suite.Suite(tmp_path, None, None))
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_cell_of_a_method_that_cannot_be_loaded_fails_alone(session_cache, tmp_path):
+    broken = Request(written(tmp_path, "broken", "class Method(:\n"), "query2item", "studio@200")
+    good = Request("bm25", "query2item", "studio@200")
+    found = cells.make(tmp_path / "cells", [cells.Cell("broken", broken), cells.Cell("good", good)])
+    assert found["broken"].failed and "SyntaxError" in found["broken"].record["error"] and not found["good"].failed
+
+
+OUTPUTS = {
+    "a_list": ("return [[1.0, 2.0]] * len(views)", "gave a list, expected a numpy array"),
+    "a_tensor": ("return torch.zeros(len(views), 2)", "end it with .cpu().numpy()"),
+    "flat": ("return np.ones(len(views), np.float32)", "shape (61,), expected (61, d) float32"),
+    "short": ("return np.ones((3, 2), np.float32)", "shape (3, 2), expected (61, d) float32"),
+    "no_width": ("return np.ones((len(views), 0), np.float32)", "expected (61, d) float32"),
+    "complex": ("return np.ones((len(views), 2), np.complex64)", "an array of complex64"),
+    "words": ("return np.full((len(views), 2), 'a')", "expected (61, d) float32"),
+    "nan": (
+        "return np.where(np.arange(len(views))[:, None] == 1, np.nan, np.ones((len(views), 2)))",
+        "NaN or infinite",
+    ),
+    "widths": ("return np.ones((len(views), 2 + (views.images >= 0).any()), np.float32)", "vectors of 2 numbers"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_cannot_be_ranked_is_said_with_the_method_and_what_was_expected(name, session_cache, tmp_path):
+    body, said = OUTPUTS[name]
+    found, _ = made([written(tmp_path, name, HEAD + EMBED + body + "\n")], tmp_path)
+    assert said in str(found[0].problem) and f"the embed of {name}" in str(found[0].problem)
+    assert said in record.read(found[0].path)["error"]
+
+
+def test_the_item_or_query_that_is_not_finite_is_named():
+    vectors = np.ones((3, 2))
+    vectors[1, 0] = np.inf
+    with pytest.raises(RunError, match="item 'b' a vector that is NaN or infinite \\(1 of 3"):
+        outputs.vectors("m", vectors, ["a", "b", "c"], "item")
+    with pytest.raises(RunError, match="query 'b' a score that is NaN"):
+        outputs.scores("m", np.where(np.arange(3)[:, None] == 1, np.nan, np.ones((3, 4))), list("abc"), list("wxyz"))
+    with pytest.raises(RunError, match=r"shape \(3, 2\), expected \(3, 4\)"):
+        outputs.scores("m", np.ones((3, 2)), list("abc"), list("wxyz"))
+    kept = outputs.vectors("m", np.ones((2, 2)), ["a", "b"], "item")
+    assert kept.dtype == np.float32
+    with np.errstate(all="raise"), pytest.raises(RunError, match="NaN or infinite"):
+        outputs.vectors("m", np.full((1, 1), 1e300), ["a"], "item")
+
+
+LOSSES = {
+    "per_item": ("return towers.images(self.views.images[batch.items, 0]).sum(dim=1)", "a tensor of shape (32,)"),
+    "a_number": ("return 0.5", "gave float, expected a scalar tensor"),
+    "no_weight": ("return torch.tensor(1.0)", "depends on no weight"),
+    "no_weights": ("x = towers.texts(self.views.texts[batch.items, 0]); return self.objective(batch, towers, x, x)",
+                   "no alignment_weight"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_is_no_scalar_is_a_clear_error(name, session_cache, tmp_path):
+    body, said = LOSSES[name]
+    text = HEAD.replace("method.Method)", "method.TwoTower)") + f"    def loss(self, batch, towers, generator):\n        {body}\n"  # noqa: E501  # fmt: skip
+    found, _ = made([written(tmp_path, name, text)], tmp_path, settings=(("trainer.batch_size", "32"),))
+    assert said in str(found[0].problem) and record.read(found[0].path)["status"] == "error"

@@ -1,0 +1,104 @@
+"""A batch that memory cannot hold: halved, gradients added up, the same weights, and said so."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from ftbench import record, runner
+from ftbench.encoders import tiny
+from ftbench.encoders.base import encoder_of, pixel_batch
+from ftbench.errors import RunError
+from ftbench.items import silent
+from ftbench.method import load_method
+from ftbench.request import Request
+from ftbench.settings import TrainerConfig
+from ftbench.task import load_task, training_sets
+from ftbench.trainer import Towers, Trainer
+
+METHODS = ("single_view_clip", "mean_pooling_all_views", "factorized_transport", "factorized_transport_cached")
+SHORT = {
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to ..."),
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "python": MemoryError(),
+}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    tokenizer = tiny.WordTokenizer(["a", "fine", "for", "lamp", "room"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = tiny.architecture(tokenizer.size)
+    return encoder_of("tiny", model, partial(pixel_batch, 48, (0.5,) * 3, (0.5,) * 3), tokenizer, 48)
+
+
+def limit(monkeypatch, most, problem):
+    """Towers that hold the activations of at most so many passes of a call. Returns what was asked for at a time."""
+    run, asked = Towers._run, []
+
+    def limited(self, source, kind, ids):
+        held = min(len(ids), self.at_once or len(ids))
+        asked.append(held)
+        if torch.is_grad_enabled() and held > most:
+            raise problem
+        return run(self, source, kind, ids)
+
+    monkeypatch.setattr(Towers, "_run", limited)
+    return asked
+
+
+def fitted(name, encoder, toy, **settings):
+    config = TrainerConfig(**({"steps": 1, "batch_size": 8} | settings))
+    train, valid = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    trainer = Trainer(encoder, config, "equal-steps", 0, torch.device("cpu"), lambda title: silent)
+    return load_method(name, track="supervised").fit(train, valid, trainer)
+
+
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("name", METHODS)
+def test_an_adapted_run_has_the_weights_and_the_cost_of_an_unconstrained_one(name, kind, encoder, toy, monkeypatch):
+    if kind != "cpu" and name != "single_view_clip":
+        pytest.skip("each kind of error once")
+    free = fitted(name, encoder, toy)
+    assert free.adaptations == ()
+    asked = limit(monkeypatch, 3, SHORT[kind])
+    tight = fitted(name, encoder, toy)
+    assert max(asked) > 3, "nothing was too large: this test shows nothing"
+    assert len(tight.adaptations) == 1 and "out of memory" in tight.adaptations[0]
+    assert "2 at a time" in tight.adaptations[0] and "still of 8 items" in tight.adaptations[0]
+    changed = 0
+    for (key, one), two in zip(free.model.named_parameters(), tight.model.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None), key
+        if one.grad is None:
+            continue
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-5, atol=1e-5, msg=key)
+        clear = one.grad.abs() > 1e-4  # Adam's first step has the gradient's sign, be it of rounding alone
+        torch.testing.assert_close(one[clear], two[clear], rtol=1e-5, atol=1e-5, msg=key)
+        changed += int(clear.sum())
+    assert changed > 1000
+    assert vars(free.meter) == vars(tight.meter) and free.steps == tight.steps == 1
+    assert free.curve[0][1] == pytest.approx(tight.curve[0][1], rel=1e-5)
+
+
+def test_memory_that_holds_not_even_one_pass_is_a_clear_error(encoder, toy, monkeypatch):
+    limit(monkeypatch, 0, SHORT["cpu"])
+    with pytest.raises(RunError, match="one encoder pass at a time.*not enough memory.*trainer.batch_size=4"):
+        fitted("single_view_clip", encoder, toy)
+
+
+def test_another_error_is_not_taken_for_want_of_memory(encoder, toy, monkeypatch):
+    limit(monkeypatch, 3, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        fitted("single_view_clip", encoder, toy)
+
+
+def test_the_record_and_the_person_are_told(session_cache, tmp_path, monkeypatch):
+    limit(monkeypatch, 9, SHORT["gpu"])
+    told = []
+    session = runner.Session(tmp_path / "results", lambda title: silent, tell=told.append)
+    settings = (("trainer.budget", "1500"), ("trainer.batch_size", "32"))
+    made = runner.run(Request("single_view_clip", "query2item", "studio@200", settings=settings), session)
+    (said,) = record.read(made.path)["training"]["adaptations"]
+    assert "8 at a time" in said and "still of 32 items" in said
+    assert any("single_view_clip" in line and said in line for line in told)
