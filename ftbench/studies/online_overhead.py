@@ -37,9 +37,9 @@ class OnlineOverhead(Study):
             *_floor(done),
             f"Flat FAISS indexes over all {some['items']:,} items, one thread, {some['queries']} test queries one "
             "by one. Each method's and that of single views through the same towers (trained for "
-            f"{TRAINING_STEPS} steps: what is found is no part of this) in turn in one process, {ROUNDS} rounds; ratios "
-            "are medians over rounds with 95% bootstrap intervals. Times are of the search alone: making a query's "
-            f"vector takes {min(encoding):.2f} to {max(encoding):.2f} ms more, the same work for all of them.",
+            f"{TRAINING_STEPS} steps: what is found is no part of this) in turn in one process, {ROUNDS} rounds; "
+            "ratios are medians over rounds with 95% bootstrap intervals. Times are of the search alone: making a "
+            f"query's vector takes {min(encoding):.2f} to {max(encoding):.2f} ms more, the same work for all of them.",
         ]
         return Outcome(tuple(told), tuple(_figures(done, order)))
 
