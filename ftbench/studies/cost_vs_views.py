@@ -168,8 +168,8 @@ def _figures(steps, terms):
         "passes": ("passes", "encoder passes per item and step", "Encoder passes of a training step, per item. All "
                    "views, all pairs and Sinkhorn encode every view, random view two, both factorized forms four."),
         "operations": ("operations", "operations of a step (billions)", "Floating-point operations of matrix products "
-                       "and convolutions in a whole training step of 64 items, forward and backward. Curves of equal cost "
-                       "lie on each other."),
+                       "and convolutions in a whole training step of 64 items, forward and backward. Curves of equal "
+                       "cost lie on each other."),
         "memory": ("memory", "peak memory of a step (MB)", "Peak memory that training adds to the process."),
     }  # fmt: skip
     units = {"operations": 1e-9, "memory": 1e-6}
@@ -193,7 +193,7 @@ def _figures(steps, terms):
         axes = Axes("views per modality", "milliseconds of the pair term", TERM_VIEWS, order, (("quadratic", 2.0),))
         caption = (
             f"The pair terms alone, on given embeddings of {TERM_ITEMS} items: all pairs with its gradient, Sinkhorn's "
-            f"plans with {TERM_SWEEPS} sweeps. Both grow with the square of the views."
+            f"plans with {TERM_SWEEPS} sweeps; both axes logarithmic."
         )
         yield Figure("pair-term", caption, lambda canvas: curves(canvas, lines, axes))
 

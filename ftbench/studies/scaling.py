@@ -25,7 +25,7 @@ class Exponent:
     points: int
 
     def __str__(self) -> str:
-        return f"{self.slope:.2f} ± {self.error:.2f}"
+        return f"{round(self.slope, 2) + 0.0:.2f} ± {self.error:.2f}"  # + 0.0: never -0.00
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
@@ -33,7 +33,8 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
 
     Raises FtbenchError for fewer than two different x, and for values that are not positive.
     """
-    log_x, log_y = (np.log(np.asarray(values, dtype=np.float64)) for values in (x, y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_x, log_y = (np.log(np.asarray(values, dtype=np.float64)) for values in (x, y))
     if len(set(x)) < 2 or not (np.isfinite(log_x).all() and np.isfinite(log_y).all()):
         raise FtbenchError(f"no exponent of {list(y)} at {list(x)}: expected positive values at two points or more.")
     centred = log_x - log_x.mean()
@@ -121,8 +122,8 @@ def ratios(canvas, rows: Sequence[tuple[str, float, float, float]], limit: float
             drawn.plot([ratio], [place], color=colour, marker=marker)
         else:
             drawn.annotate(
-                f"{ratio:.1f} times", (edge, place), (-14, 0), textcoords="offset points", color=_dark(colour),
-                ha="right", va="center", arrowprops={"arrowstyle": "<-", "color": colour},
+                f"{ratio:.1f} times", (edge, place), (-18, 0), textcoords="offset points", color=_dark(colour),
+                ha="right", va="center", arrowprops={"arrowstyle": "->", "color": colour},
             )  # fmt: skip
     drawn.axvline(1, color=GREY, linewidth=1, zorder=1)
     drawn.axvline(limit, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
