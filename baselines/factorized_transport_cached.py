@@ -46,9 +46,7 @@ class Method(method.TwoTower):
         refresh: int = 0  # further views per item, modality and step that are banked anew, without gradient
         view_dropout: float = 0.0  # probability that a banked view is left out of a step's fused vector
         hard_negatives: int = 0  # mined per query from the bank
-        hard_margin: float = (
-            0.05  # an item within this cosine of the positive, or above it, is no negative: it may match
-        )
+        hard_margin: float = 0.05  # an item of the bank less than this cosine below the positive may match, too
         inference: Literal["uniform", "matched"] = "matched"  # view weights of the item vector
 
         def problems(self):

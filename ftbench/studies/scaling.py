@@ -25,7 +25,7 @@ class Exponent:
     points: int
 
     def __str__(self) -> str:
-        return f"{self.slope:.2f} ± {self.error:.2f}"
+        return f"{round(self.slope, 2) + 0.0:.2f} ± {self.error:.2f}"  # + 0.0: never -0.00
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
@@ -33,7 +33,8 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
 
     Raises FtbenchError for fewer than two different x, and for values that are not positive.
     """
-    log_x, log_y = (np.log(np.asarray(values, dtype=np.float64)) for values in (x, y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_x, log_y = (np.log(np.asarray(values, dtype=np.float64)) for values in (x, y))
     if len(set(x)) < 2 or not (np.isfinite(log_x).all() and np.isfinite(log_y).all()):
         raise FtbenchError(f"no exponent of {list(y)} at {list(x)}: expected positive values at two points or more.")
     centred = log_x - log_x.mean()
@@ -46,83 +47,86 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a figure of curves says beside them. slopes: (name, exponent) of faint lines to compare with, each from the
-    lowest curve's first point."""
+    """What a figure of curves says beside them. order: all names of a study, so that a curve has its colour and marker
+    in each of its figures. slopes: (name, exponent) of faint lines to compare with, from the lowest curve's first
+    point."""
 
     x: str
     y: str
-    ticks: Sequence[float] = ()
+    ticks: Sequence[float]
+    order: Sequence[str]
     slopes: Sequence[tuple[str, float]] = ()
 
 
 def curves(canvas, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], axes: Axes) -> None:
     """Draw {name: (x, y)} on two logarithmic axes, each curve named at its right end in its own colour."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     drawn = canvas.subplots()
     drawn.set(xscale="log", yscale="log", xlabel=axes.x, ylabel=axes.y)
-    lowest = min(y[0] for _, y in lines.values())
-    first, last = (end(x for xs, _ in lines.values() for x in xs) for end in (min, max))
-    top = max(max(y) for _, y in lines.values())
-    low = min(min(y) for _, y in lines.values())
-    drawn.set_ylim(low / (top / low) ** 0.07, top * (top / low) ** 0.07)
+    values = [value for _, y in lines.values() for value in y]
+    lowest, first, last = min(y[0] for _, y in lines.values()), axes.ticks[0], axes.ticks[-1]
+    spare = max(max(values) / min(values), 2) ** 0.07
+    drawn.set_ylim(min(values) / spare, max(values) * spare)
     for name, power in axes.slopes:
         x = np.geomspace(first, last, 50)
         drawn.plot(x, lowest * (x / first) ** power, color="#B8B8B8", linewidth=1, linestyle=(0, (5, 4)), zorder=1)
-        at = x[20]
-        drawn.annotate(name, (at, lowest * (at / first) ** power), (0, -6), textcoords="offset points", va="top",
-                       color=GREY, fontsize=10, ha="left")  # fmt: skip
-    for place, (name, (x, y)) in enumerate(lines.items()):
-        drawn.plot(x, y, color=COLOURS[place % len(COLOURS)], marker=_MARKERS[place % len(_MARKERS)], label=name,
-                   zorder=3 + 0.01 * place, markeredgecolor="white", markeredgewidth=0.8)  # fmt: skip
-    ticks = list(axes.ticks or sorted({x for xs, _ in lines.values() for x in xs}))
-    drawn.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        drawn.annotate(name, (x[20], lowest * (x[20] / first) ** power), (3, -5), textcoords="offset points", va="top",
+                       color=GREY, fontsize=10)  # fmt: skip
+    for name, (x, y) in lines.items():
+        place = axes.order.index(name)
+        drawn.plot(x, y, color=COLOURS[place], marker=_MARKERS[place], label=name, zorder=3 + 0.01 * place,
+                   markeredgecolor="white", markeredgewidth=0.8)  # fmt: skip
+    drawn.set_xticks(axes.ticks, [f"{tick:g}" for tick in axes.ticks])
     drawn.xaxis.set_minor_locator(NullLocator())
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    drawn.yaxis.set_major_formatter(plain)
-    drawn.yaxis.set_minor_formatter(plain if top / low < 8 else NullFormatter())
-    drawn.tick_params(axis="y", which="minor", labelsize=11)
+    decades = math.log10(max(values) / min(values))
+    drawn.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+    drawn.yaxis.set_minor_locator(NullLocator())
+    drawn.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     drawn.grid(axis="x", visible=False)
-    _named(canvas, drawn, lines, last)
+    _named(canvas, drawn, lines, axes)
 
 
-def _named(canvas, drawn, lines: Mapping[str, tuple], last: float) -> None:
+def _named(canvas, drawn, lines: Mapping[str, tuple], axes: Axes) -> None:
     """Names of curves to the right of the axes, kept apart, each with a thin line from its curve's end."""
-    height = canvas.get_size_inches()[1] * 72 * 0.72  # points that the axes are high, about
+    height = canvas.get_size_inches()[1] * 72 * 0.78  # points that the axes are high, about
     low, high = (math.log(value) for value in drawn.get_ylim())
     ends = [(math.log(y[-1]) - low) / (high - low) * height for _, y in lines.values()]
     placed = spread_labels(ends, _LABEL)
-    down = max(0.0, max(placed) - height) - max(0.0, -min(placed))
-    for place, (name, (x, y)) in enumerate(lines.items()):
-        colour = COLOURS[place % len(COLOURS)]
+    down = max(0.0, max(placed) - height) + min(0.0, min(placed))
+    for (name, (x, y)), at in zip(lines.items(), placed, strict=True):
+        colour = COLOURS[axes.order.index(name)]
         drawn.annotate(
-            name, (x[-1], y[-1]), (1.05, (placed[place] - down) / height), xycoords="data", textcoords="axes fraction",
-            color=colour, va="center", ha="left", fontsize=11, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.6, "shrinkA": 2, "shrinkB": 5},
+            name, (x[-1], y[-1]), (1.05, (at - down) / height), xycoords="data", textcoords="axes fraction",
+            color=_dark(colour), va="center", ha="left", fontsize=11.5, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 2, "shrinkB": 5},
         )  # fmt: skip
-    drawn.set_xlim(right=last * 1.06)
+    drawn.set_xlim(right=axes.ticks[-1] * 1.06)
+
+
+def _dark(colour: str) -> str:
+    """A shade in which text can be read on white."""
+    return "#" + "".join(f"{int(int(colour[i : i + 2], 16) * 0.68):02x}" for i in (1, 3, 5))
 
 
 def ratios(canvas, rows: Sequence[tuple[str, float, float, float]], limit: float, label: str) -> None:
-    """Draw (name, ratio, low, high) as points with intervals on a logarithmic axis, with lines at 1 and at a limit."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
+    """Draw (name, ratio, low, high) as points with intervals, with lines at 1 and at a limit; a ratio far beyond the
+    limit is written at the edge instead."""
     drawn = canvas.subplots()
-    drawn.set(xscale="log", xlabel=label)
+    edge = 1 + 6 * (limit - 1)
+    lowest = min([0.97, *(low for _, _, low, _ in rows)])
     for place, (_, ratio, low, high) in enumerate(reversed(rows)):
-        colour = COLOURS[0] if ratio <= limit else COLOURS[1]
-        drawn.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-        drawn.plot([ratio], [place], color=colour, marker="o" if ratio <= limit else "D")
+        colour, marker = (COLOURS[0], "o") if ratio <= limit else (COLOURS[1], "D")
+        if ratio < edge:
+            drawn.plot([low, min(high, edge)], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            drawn.plot([ratio], [place], color=colour, marker=marker)
+        else:
+            drawn.annotate(
+                f"{ratio:.1f} times", (edge, place), (-18, 0), textcoords="offset points", color=_dark(colour),
+                ha="right", va="center", arrowprops={"arrowstyle": "->", "color": colour},
+            )  # fmt: skip
     drawn.axvline(1, color=GREY, linewidth=1, zorder=1)
     drawn.axvline(limit, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    drawn.set(xlabel=label, xlim=(lowest - 0.005, edge), ylim=(-0.7, len(rows) - 0.3))
     drawn.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
-    drawn.set_ylim(-0.7, len(rows) - 0.3)
-    drawn.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    most = max(high for *_, high in rows)
-    drawn.xaxis.set_minor_formatter(NullFormatter())
-    if most < 3:
-        ticks = [tick for tick in (0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.5, 2, 2.5) if tick <= most * 1.02]
-    else:
-        ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200) if tick <= most * 1.3]
-    drawn.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     drawn.grid(axis="y", visible=False)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 
 MOST_VIEWS, FEW, ITEMS, BATCH, STEPS, WARM_UP = 32, 2, 256, 64, 11, 2
-TERM_ITEMS, TERM_SWEEPS, MATCHED_ITEMS = 64, 10, 16
+TERM_ITEMS, TERM_SWEEPS, MATCHED_ITEMS = 32, 10, 16
 _WIDTH = 96  # of the embeddings, as the encoder tiny has them
 
 

@@ -1,0 +1,100 @@
+"""A method's index against that of single views, in turn in one process. What the cells of online_overhead call."""
+
+import time
+
+import numpy as np
+
+TRAINING_STEPS = 10  # enough for embeddings of the method's own; what they find is no part of this
+ROUNDS, QUERIES = 20, 500
+SINGLE = "single_view_clip"
+_RESAMPLES, _SEED = 10_000, 20250412
+
+
+def served(method: str, data: str) -> dict:
+    """Bytes per item and milliseconds of a single query for a method's index and for one of single views.
+
+    Both are flat FAISS indexes over all items of `data`, embedded by the same towers: those that the method trained for
+    TRAINING_STEPS. In each of ROUNDS rounds QUERIES test queries are searched in both, which comes first in turn.
+    own, single: bytes, p50 and p95 (medians over rounds). p50_ratio, p95_ratio: the median over rounds of the method's
+    percentile over that of single views, with its 95% bootstrap interval over rounds. encode_ms: the median time of
+    making a query's vector, from its text, which is no part of the others.
+    """
+    from ftbench.items import silent
+    from ftbench.search import serve_index
+    from ftbench.views import text_probes
+
+    own, single, embedder, catalogue = _embedded(method, data)
+    texts = [query.text for query in catalogue.queries("test")][:QUERIES]
+    probes = np.asarray(load(SINGLE).embed(text_probes(texts), embedder), dtype=np.float32)
+    found: dict[str, list] = {"own": [], "single": []}
+    for place in range(ROUNDS + 1):  # the first warms up
+        for name, gallery in [("own", own), ("single", single)][:: 1 if place % 2 else -1]:
+            found[name].append(serve_index(gallery, probes, kind="flat", threads=1, most=QUERIES))
+    table = {
+        name: np.array([(one.p50_ms, one.p95_ms) for one in rounds[1:]]) for name, rounds in found.items()
+    }  # (rounds, 2)
+    ratios = table["own"] / table["single"]
+    bytes_of = {name: rounds[0].bytes_per_item for name, rounds in found.items()}
+    told = {
+        name: {"bytes": bytes_of[name], "p50_ms": float(p50), "p95_ms": float(p95)}
+        for name, (p50, p95) in ((name, np.median(rounds, axis=0)) for name, rounds in table.items())
+    }
+    return told | {
+        "bytes_ratio": bytes_of["own"] / bytes_of["single"],
+        "p50_ratio": _interval(ratios[:, 0]), "p95_ratio": _interval(ratios[:, 1]),
+        "encode_ms": _encoding(texts, embedder, silent), "items": len(single), "queries": len(probes),
+        "recall_at_10": found["own"][0].recall_at_10,
+    }  # fmt: skip
+
+
+def load(method: str):
+    """A method as it is tuned for queries."""
+    from ftbench.method import load_method
+
+    return load_method(method, track="supervised")
+
+
+def _embedded(method: str, data: str):
+    """A method's item vectors of all items, those of single views through the same towers, its embedder, the data."""
+    from dataclasses import replace
+
+    import torch
+
+    from ftbench.encoders.base import load_encoder
+    from ftbench.items import silent
+    from ftbench.method import Embedder, trainer_settings
+    from ftbench.request import default_encoder
+    from ftbench.runner import Session
+    from ftbench.task import load_task, training_sets
+    from ftbench.trainer import Trainer
+    from ftbench.views import views_of
+
+    catalogue = Session(None, lambda title: silent).catalogue(data)
+    loaded, encoder, device = load(method), load_encoder(default_encoder(data)), torch.device("cpu")
+    train, valid = training_sets(load_task("query2item", data), catalogue, "supervised")
+    config = replace(trainer_settings(loaded), steps=TRAINING_STEPS, threads=1)
+    trained = loaded.fit(train, valid, Trainer(encoder, config, "equal-steps", 0, device, lambda title: silent))
+    embedder = Embedder(trained, encoder, device, silent)
+    views = views_of(catalogue, catalogue.rows("all"))
+    return loaded.embed(views, embedder), load(SINGLE).embed(views, embedder), embedder, catalogue
+
+
+def _interval(ratios: np.ndarray) -> list[float]:
+    """The median of ratios (r,) and its 95% bootstrap interval."""
+    generator = np.random.default_rng(_SEED)
+    drawn = np.median(generator.choice(ratios, (_RESAMPLES, len(ratios))), axis=1)
+    return [float(np.median(ratios)), *np.percentile(drawn, [2.5, 97.5]).tolist()]
+
+
+def _encoding(texts: list[str], embedder, progress) -> float:
+    """Median milliseconds from a query's text to its vector, one query at a time."""
+    import torch
+
+    times = []
+    for text in texts[:100]:
+        started = time.perf_counter()
+        inputs = embedder.encoder.text_inputs((text,), np.zeros(1, dtype=np.int64), progress)
+        with torch.inference_mode():
+            embedder.trained.model.text(inputs.gather(np.zeros(1, dtype=np.int64))).numpy()
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.median(times))
