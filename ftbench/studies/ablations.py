@@ -157,7 +157,7 @@ def _shares(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
         panels = canvas.subplots(1, len(curves), squeeze=False)[0]
         for axes, (task, points) in zip(panels, curves.items(), strict=True):
             values = {share: mean(cells) for share, cells in points.items()}
-            axes.plot(values, [value for value, _, _ in values.values()], color=COLOURS[0], marker="o")
+            axes.plot(list(values), [value for value, _, _ in values.values()], color=COLOURS[0], marker="o")
             for share, (_, low, high) in values.items():
                 axes.plot((share, share), (low, high), color=COLOURS[0], linewidth=1.4)
             axes.set_title(TITLES[task])
@@ -234,7 +234,9 @@ def _views(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             for method in ROBUST:
                 values = {level: mean(cells) for level, cells in curves[kind, method].items()}
                 label = method.replace("_", " ") if kind == "missing" else None
-                axes.plot(values, [y for y, _, _ in values.values()], marker="o", color=colours[method], label=label)
+                axes.plot(
+                    list(values), [y for y, _, _ in values.values()], marker="o", color=colours[method], label=label
+                )
                 for level, (_, low, high) in values.items():
                     axes.plot((level, level), (low, high), color=colours[method], linewidth=1.2)
             axes.set_xticks(levels, [f"{level}%" for level in levels])

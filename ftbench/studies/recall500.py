@@ -52,8 +52,8 @@ class _Recall(Study):
     title = "Recall@500 against the best rivals"
     question = (
         "The paper (arXiv 2512.18117) reports up to +7.9% Recall@500 over strong baselines, on a million items. What "
-        "is the difference, in percent of the rival's recall, against the best single-view and the best multi-view rival "
-        "at 2,000, 20,000 and 100,000 items? Test split."
+        "is the difference, in percent of the rival's recall, against the best single-view and the best multi-view "
+        "rival at 2,000, 20,000 and 100,000 items? Test split."
     )
     hours = 3.0
 
