@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ftbench.request import Request
 from ftbench.studies.base import COLOURS, GREY, Cell, Done, Figure, Outcome, Study, difference, holm, mean
-from ftbench.studies.words import LEVEL, TITLES, chance, interval, listed, verdict
+from ftbench.studies.words import TITLES, ahead, chance, interval, listed, verdict
 
 TASKS = ("query2item", "cross_view")
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # in units of cosine
@@ -89,7 +89,7 @@ def _told(task: str, found: Mapping[tuple[str, str], Sequence[Done]]) -> list[st
     gains = {value: difference(cells, independent) for value, cells in solved.items()}
     p = holm(gains)
     best = max(gains, key=lambda value: gains[value].mean)
-    sure = [value for value in gains if p[value] < LEVEL and gains[value].mean > 0]
+    sure = [value for value in gains if ahead(gains[value], p[value])]
     dearest = max(_step_seconds(cells) for cells in solved.values()) / _step_seconds(independent)
     told = [
         verdict(f"on {task} no solved plan is better than the independent one with certainty", not sure)
