@@ -8,7 +8,7 @@ from ftbench.errors import counted
 from ftbench.request import Request
 from ftbench.studies import cached_options, drawing
 from ftbench.studies.base import COLOURS, GREY, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, mean
-from ftbench.studies.words import LEVEL, TITLES, chance, interval, listed, verdict
+from ftbench.studies.words import TITLES, ahead, certain, chance, interval, listed, verdict
 
 TASKS = ("query2item", "cross_view")
 BUDGET = 175_000  # half of the default
@@ -32,9 +32,9 @@ _PARTS = {
     ),
     "view weights at inference": (
         ("cached: fixed share instead of uniform", (CACHED, {}), (CACHED, {"inference": "matched"})),
-        ("cached: learned per slot", (CACHED, {"inference": "matched"}),
+        ("cached: learned per slot instead of fixed", (CACHED, {"inference": "matched"}),
          (CACHED, {"inference": "matched", "weighting": "slot"})),
-        ("cached: gate per view", (CACHED, {"inference": "matched"}),
+        ("cached: gate per view instead of fixed", (CACHED, {"inference": "matched"}),
          (CACHED, {"inference": "matched", "weighting": "gate"})),
     ),
     "auxiliary views drawn": (
@@ -141,7 +141,7 @@ def _shares(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             if share != best:
                 family[share] = difference(*_seeds(done, *keys))
         p = holm(family)
-        alike = [f"{share:g}" for share in family if p[share] >= LEVEL]
+        alike = [f"{share:g}" for share in family if not certain(family[share], p[share])]
         shown = f"not to be told apart from {listed(alike)}" if alike else "ahead of all others"
         worst = max(family, key=lambda share: family[share].mean)
         told.append(
@@ -157,7 +157,7 @@ def _shares(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
         panels = canvas.subplots(1, len(curves), squeeze=False)[0]
         for axes, (task, points) in zip(panels, curves.items(), strict=True):
             values = {share: mean(cells) for share, cells in points.items()}
-            axes.plot(values, [value for value, _, _ in values.values()], color=COLOURS[0], marker="o")
+            axes.plot(list(values), [value for value, _, _ in values.values()], color=COLOURS[0], marker="o")
             for share, (_, low, high) in values.items():
                 axes.plot((share, share), (low, high), color=COLOURS[0], linewidth=1.4)
             axes.set_title(TITLES[task])
@@ -190,7 +190,7 @@ def _parts(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
                 found.setdefault(label, {})[task] = one
         apart.append(len(rows))
         for label, one in found.items():
-            sure = [task for task in one if p[task][label] < LEVEL]
+            sure = [task for task in one if certain(one[task], p[task][label])]
             shown = [f"{interval(one[task])} in {TITLES[task]} ({chance(p[task][label])})" for task in one]
             told.append(f"{part[0].upper() + part[1:]}, {label}: {listed(shown)}.")
             rows.append(drawing.Row(label, one, bool(sure)))
@@ -199,7 +199,7 @@ def _parts(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
     caption = (
         "Difference that each change makes alone, with 95% intervals over queries; right of 0 the change is better. "
         "Blue: certain on at least one task after Holm's correction within its group; lines part the groups "
-        f"({listed(list(_PARTS))}). Learned weights are compared with the fixed share. Validation split, half budget."
+        f"({listed(list(_PARTS))}). Validation split, half budget."
     )
     panels = {task: TITLES[task].replace(" on ", "\n") for task in TASKS}
     size = (8.0, 1.6 + 0.34 * len(rows))
@@ -234,7 +234,9 @@ def _views(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             for method in ROBUST:
                 values = {level: mean(cells) for level, cells in curves[kind, method].items()}
                 label = method.replace("_", " ") if kind == "missing" else None
-                axes.plot(values, [y for y, _, _ in values.values()], marker="o", color=colours[method], label=label)
+                axes.plot(
+                    list(values), [y for y, _, _ in values.values()], marker="o", color=colours[method], label=label
+                )
                 for level, (_, low, high) in values.items():
                     axes.plot((level, level), (low, high), color=colours[method], linewidth=1.2)
             axes.set_xticks(levels, [f"{level}%" for level in levels])
@@ -263,11 +265,11 @@ def _against(done: Mapping[str, Done], kind: str, levels: Sequence[int], rival: 
     if not family:
         return []
     p = holm(family)
-    ahead = [level for level in family if p[level] < LEVEL and family[level].mean > 0]
+    sure = [level for level in family if ahead(family[level], p[level])]
     shown = [f"{interval(one)} at {level}%" for level, one in family.items()]
     claim = f"{CACHED} stays ahead of {rival} however many auxiliary views are {kind}, up to {max(family)}%"
-    many = f"certain at {len(ahead)} of {counted(len(family), 'level')} (Holm)"
-    return [verdict(claim, len(ahead) == len(family)) + f" {TITLES['query2item']}: {listed(shown)}; {many}."]
+    many = f"certain at {len(sure)} of {counted(len(family), 'level')} (Holm)"
+    return [verdict(claim, len(sure) == len(family)) + f" {TITLES['query2item']}: {listed(shown)}; {many}."]
 
 
 STUDY = _Ablations()

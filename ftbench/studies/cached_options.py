@@ -8,7 +8,7 @@ from ftbench.errors import counted
 from ftbench.request import Request
 from ftbench.studies.base import Cell, Difference, Done, Figure, Outcome, Study, difference, holm
 from ftbench.studies.drawing import Row, forest
-from ftbench.studies.words import LEVEL, TITLES, interval, listed
+from ftbench.studies.words import TITLES, certain, interval, listed
 
 METHOD = "factorized_transport_cached"
 TASKS = ("query2item", "cross_view")
@@ -34,7 +34,7 @@ _BOTH = {
     "inference matched": {"inference": "matched"},
     "weighting slot": {"weighting": "slot", "inference": "matched"},
     "weighting gate": {"weighting": "gate", "inference": "matched"},
-    "weighting gate, sampling uniform": {"weighting": "gate", "inference": "matched", "sampling": "uniform"},
+    "weighting gate + sampling uniform": {"weighting": "gate", "inference": "matched", "sampling": "uniform"},
     "gradient weight": {"gradient": "weight"},
     "loss fused": {"loss": "fused"},
     "loss blocks": {"loss": "blocks"},
@@ -127,7 +127,7 @@ class _Options(Study):
             f"{counted(len(effects), 'option')} compared with the base on {shown}, validation split, at a budget of "
             f"{BUDGET:,} forward-equivalents (half of the default) where towers are trained, in pairs over "
             f"{listed(_counts(effects))}; p-values are Holm's over the options of a data set and task.",
-            f"By the rule, kept {'is' if len(kept) == 1 else 'are'}: {listed(kept)}.",
+            f"Kept by the rule: {listed(kept)}.",
         ]
         findings += [_told(one) for one in sorted(effects, key=lambda one: -one.mean)]
         caption = (
@@ -137,7 +137,7 @@ class _Options(Study):
         order = sorted(effects, key=lambda one: -one.mean)
         rows = [Row(one.name, {_place(*place): own for place, own in one.found.items()}, one.kept) for one in order]
         panels = {_place(*place): f"{place[0]}\n{TITLES[place[1]].replace(' on ', chr(10))}" for place in places}
-        size = (3.0 + 1.9 * len(places), 1.8 + 0.29 * len(effects))
+        size = (2.8 + 1.4 * len(places), 1.8 + 0.29 * len(effects))
         figure = Figure("differences", caption, forest(rows, panels, "difference from the base"), size)
         return Outcome(tuple(findings), (figure,))
 
@@ -147,7 +147,7 @@ def _names(task: str) -> list[str]:
 
 
 def _key(data: str, task: str, name: str, seed: int) -> str:
-    short = "".join(c if c.isalnum() or c in "-_" else "-" for c in name.replace(", ", "--").replace(".", "p"))
+    short = "".join(c if c.isalnum() or c in "-_" else "-" for c in name.replace(" + ", "--").replace(".", "p"))
     return f"{data}-{task}-{short}-{seed}"
 
 
@@ -191,9 +191,10 @@ def _place(data: str, task: str) -> str:
 
 def _told(one: _Effect) -> str:
     parts = [f"{interval(found)} on {_place(*place)}" for place, found in one.found.items()]
-    sure = [_place(*place) for place in one.found if one.p[place] < LEVEL]
-    holds = f"; after Holm's correction that is a difference on {listed(sure)}" if sure else ""
-    holds = holds or "; after Holm's correction none of it is a difference"
+    sure = [_place(*place) for place in one.found if certain(one.found[place], one.p[place])]
+    holds = (
+        f"; certain after Holm's correction on {listed(sure)}" if sure else "; nowhere certain after Holm's correction"
+    )
     return f"{one.name} ({'kept' if one.kept else 'not kept'}): {', '.join(parts)}{holds}."
 
 

@@ -1,9 +1,9 @@
-"""Figures that several studies draw: differences with their intervals, names of curves. Must not know what is shown."""
+"""Figures that several studies draw: differences with their intervals. Must not know what is shown."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ftbench.studies.base import BLUE, GREY, Difference, spread_labels
+from ftbench.studies.base import BLUE, GREY, Difference
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def forest(rows: Sequence[Row], panels: Mapping[str, str], axis: str, apart: Seq
             for place in apart:
                 axes.axhline(place - 0.5, color="#9A9A9A", linewidth=0.8)
             axes.set_title(title)
-            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="x", nbins=3)
             axes.grid(axis="y", visible=False)
             axes.tick_params(axis="y", length=0)
         drawn[0].set_ylim(len(rows) - 0.5, -0.5)
@@ -41,17 +41,3 @@ def forest(rows: Sequence[Row], panels: Mapping[str, str], axis: str, apart: Seq
         canvas.supxlabel(axis, fontsize=12)
 
     return draw
-
-
-def name_ends(axes, ends: Mapping[str, tuple[float, float]], x: float, colours: Mapping[str, str], size=11) -> None:
-    """Names of curves at x, right of their last points `ends`, moved apart where they would touch; limits stand."""
-    low, high = axes.get_ylim()
-    height = axes.figure.get_size_inches()[1] * 72 * axes.get_position().height
-    apart = (high - low) * 1.25 * size / height
-    places = spread_labels([y for _, y in ends.values()], apart)
-    for (name, end), place in zip(ends.items(), places, strict=True):
-        line = {"arrowstyle": "-", "color": colours[name], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3}
-        axes.annotate(
-            name.replace("_", " "), end, (x, place), va="center", color=colours[name], fontsize=size,
-            annotation_clip=False, arrowprops=line,
-        )  # fmt: skip

@@ -21,11 +21,12 @@ from ftbench.studies.base import (
     holm,
     spread_labels,
 )
-from ftbench.studies.words import LEVEL, TITLES, interval, listed, verdict
+from ftbench.studies.words import TITLES, certain, interval, listed, verdict
 
 TASKS = ("query2item", "cross_view")
 _WHOLE = TrainerConfig().budget
 BUDGETS = tuple(_WHOLE * share for share in (1 / 8, 1 / 4, 1 / 2, 1))  # forward-equivalents of the image tower
+_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
 FAMILY = ("factorized_transport", "factorized_transport_cached")
 
 
@@ -68,7 +69,8 @@ class _Quality(Study):
                 findings.append(f"{TITLES[task]}: no method was trained at any budget.")
                 continue
             findings += _told(task, steps)
-            front = listed([f"{step.best} from {step.budget:,.0f} on" for step in steps if step.front])
+            leaders = dict.fromkeys(step.best for step in steps if step.front)
+            front = listed([f"{name} ({_budgets(name, steps)})" for name in leaders])
             caption = (
                 f"{TITLES[task]} against the training budget in forward-equivalents, logarithmic; seed 0, test split. "
                 f"The black staircase is the Pareto front: {front}. Coloured: methods on the front and the factorized "
@@ -107,11 +109,16 @@ def _steps(task: str, done: Mapping[str, Done]) -> list[_Step]:
         if not scores:
             continue
         best = max(scores, key=scores.get)
-        apart = holm({m: difference([cells[best]], [cells[m]]) for m in scores if m != best})
-        alike = tuple(m for m, p in apart.items() if p >= LEVEL)
+        apart = {m: difference([cells[best]], [cells[m]]) for m in scores if m != best}
+        alike = tuple(m for m, p in holm(apart).items() if not certain(apart[m], p))
         found.append(_Step(budget, best, alike, scores[best] > reached, scores, cells))
         reached = max(reached, scores[best])
     return found
+
+
+def _budgets(name: str, steps: Sequence[_Step]) -> str:
+    """The budgets at which a method is on the front."""
+    return listed([f"{step.budget:,.0f}" for step in steps if step.front and step.best == name])
 
 
 def _passes(done: Done) -> str:
@@ -181,7 +188,7 @@ def _draw(task: str, steps: Sequence[_Step]):
             axes.annotate(
                 method.replace("_", " "), (start, end), (BUDGETS[-1] * 1.22, place), va="center", color=own,
                 fontsize=10 if method in colour else 9, annotation_clip=False,
-                arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+                arrowprops=_LEADER | {"color": own},
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlim(BUDGETS[0] * 0.9, right)

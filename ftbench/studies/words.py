@@ -39,11 +39,15 @@ def chance(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def better(found: Difference, p: float) -> str:
-    """What a test says of a side against the other: better, worse, or not to be told apart."""
-    if p >= LEVEL:
-        return "cannot be told apart from"
-    return "is better than" if found.mean > 0 else "is worse than"
+def certain(found: Difference, p: float) -> bool:
+    """Whether a difference is one beyond doubt: by Holm's adjusted p over queries, and by an interval over queries and
+    seeds without 0."""
+    return p < LEVEL and (found.low > 0 or found.high < 0)
+
+
+def ahead(found: Difference, p: float) -> bool:
+    """Whether it is certain and positive."""
+    return found.low > 0 and certain(found, p)
 
 
 def verdict(claim: str, holds: bool) -> str:
