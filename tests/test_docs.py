@@ -50,6 +50,16 @@ def test_make_targets_that_are_named_exist():
         assert named <= targets, f"{path.name}: {named - targets}"
 
 
+def _recipes():
+    """The Makefile with the variables of its commands filled in."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n\t", "")
+    values = dict(re.findall(r"^(TASKS|METHODS|JOBS|ALL) [:?]= (.*)$", text, flags=re.M))
+    text = text.replace("$(addprefix --method ,$(METHODS))", "--method " + " --method ".join(values["METHODS"].split()))
+    for name in ("ALL", "TASKS", "METHODS", "JOBS"):  # ALL is made of the others
+        text = text.replace(f"$({name})", values[name])
+    return text
+
+
 def _shown_commands():
     """Every `ftbench ...` that the documents and the Makefile show, without comments."""
     lines = [
@@ -57,8 +67,7 @@ def _shown_commands():
     ]
     for path in (README, CONTRIBUTING):
         lines += re.findall(r"`(ftbench [^`]+)`", path.read_text(encoding="utf-8").replace("\n", " "))
-    recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
-    lines += re.findall(r"^\t\$\(BIN\)/(ftbench .*)$", recipes.replace("$(TASKS)", "--task query2item"), flags=re.M)
+    lines += re.findall(r"^\t\$\(BIN\)/(ftbench .*)$", _recipes(), flags=re.M)
     found = [shlex.split(line) for line in lines if re.match(r"(\.venv/bin/)?ftbench ", line)]
     return sorted({tuple(words[1:]) for words in found})
 
