@@ -312,7 +312,7 @@ def test_a_failed_run_of_a_method_that_was_mended_since_is_not_shown(folder):
     nothing = record.measure(record.Run({}), synthetic.MEASURES, [])
     for method, date in (("bm25", "2026-01-01T00:00:00Z"), ("mean_pooling", "2026-01-01T00:00:00Z"),
                          ("bm25", "2026-01-03T00:00:00Z")):  # fmt: skip
-        entry = synthetic.draft(method=method, date=date, config={}) | {"status": "error", "error": date}
+        entry = synthetic.draft(method=method, date=date, config={"k1": date}) | {"status": "error", "error": date}
         entry["method"]["sha256"] = synthetic.sha(date)
         record.write(folder, entry | nothing, {})
     (table,) = tables(load(folder))

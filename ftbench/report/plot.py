@@ -96,6 +96,7 @@ def plot(axis: str, points: Sequence[Point], ceilings: Sequence[tuple[str, float
     if len(far) > 1:
         above = f"ceilings {', '.join(words.score(value) for _, value in far)}"
     drawn, named, right = [], [], WIDTH - RIGHT
+    filled = [(m.x - 6, min(m.y - 6, m.high or m.y), m.x + 6, max(m.y + 6, m.low or m.y)) for m in marks]
     if above:
         named.append((right - _CHARACTER * len(above), TOP - 26, right, TOP - 12))
     for name, value in near:
@@ -105,7 +106,9 @@ def plot(axis: str, points: Sequence[Point], ceilings: Sequence[tuple[str, float
             (right, "end", (right - long, y - 14, right, y)),
             (LEFT + 4, "start", (LEFT + 4, y - 14, LEFT + 4 + long, y)),
         ]
-        x, anchor, box = min(sides, key=lambda side: sum(_meet(np.array([side[2]]), named)))  # the first, unless taken
+        x, anchor, box = min(
+            sides, key=lambda side: sum(_meet(np.array([side[2]]), [*named, *filled]))
+        )  # the first, unless taken
         drawn.append((y, text, x, anchor))
         named.append(box)
     lines = [(LEFT, y - 1, right, y + 1) for y, *_ in drawn]
