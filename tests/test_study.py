@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from ftbench import stats
+from ftbench import cli, stats
 from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 from ftbench.report import studies as shown
@@ -208,6 +209,32 @@ def test_labels_are_moved_apart_and_keep_their_order():
     placed = base.spread_labels([3, 1, 2, 2, 9], 1.5)
     assert np.diff(np.sort(placed)).min() >= 1.5 - 1e-9
     assert np.argsort(placed, kind="stable").tolist() == [1, 2, 3, 0, 4]
+
+
+# --- the command
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    monkeypatch.setattr("ftbench.studies.studies", lambda: {"toy": Toy(value("one"), value("two"))})
+    return lambda *words: CliRunner().invoke(cli.app, ["study", *words])
+
+
+def test_the_command_lists_makes_and_refuses(typed, tmp_path, session_cache):
+    assert "toy" in typed().output and "2 cells, at most 1 h" in typed().output
+    here = ["--results", str(tmp_path / "r")]
+    assert "0 of 2 cells done, at most 1 h" in typed("toy", "--list", *here).output
+    made = typed("toy", *here)
+    assert made.exit_code == 0 and made.stdout.strip() == str(tmp_path / "r/studies/toy.json")
+    assert "2 of 2 cells done" in typed("toy", "--list", *here).output
+    assert typed("toy", "--redraw", *here).exit_code == 0
+    for words, message in (
+        (["toy", "--redraw", "--force"], "--redraw makes no cells"),
+        (["toy", "--data", "studio@240"], "--results"),
+        (["tay"], "Did you mean 'toy'"),
+    ):
+        with pytest.raises(FtbenchError, match=message):
+            raise typed(*words).exception
 
 
 # --- those there are
