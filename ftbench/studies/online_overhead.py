@@ -106,11 +106,7 @@ def _figures(done, order):
     ):
         caption = (
             f"{what}, over that of an index of single views, {many:,.0f} items. Dashed: {LIMIT:g}, the target of the "
-<<<<<<< HEAD
-            "factorized methods; blue circles are within it, orange diamonds beyond; far beyond, the ratio is written."
-=======
             "factorized methods; blue circles are within it, orange diamonds beyond; far beyond, it is written."
->>>>>>> we
         )
         yield Figure(stem, caption, lambda canvas, rows=rows, label=label: ratios(canvas, rows, LIMIT, label),
                      (7.2, height))  # fmt: skip
