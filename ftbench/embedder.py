@@ -35,7 +35,7 @@ class Embedder:
             done[new] = True
         self._known[key] = (assets, table, done)
         if table is None:
-            return np.zeros((*ids.shape, 1), dtype=np.float32)
+            return np.zeros((*ids.shape, self.encoder.dimensions), dtype=np.float32)
         return np.where((ids >= 0)[..., None], table[ids], np.float32(0))
 
     def _encode(self, views: Views, kind: str, ids: np.ndarray) -> np.ndarray:

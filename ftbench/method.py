@@ -184,7 +184,7 @@ class TwoTower(Method):
         return trainer.train(self, train)
 
     def side(self, kind: str, views: Views, embedder: Embedder) -> np.ndarray:
-        """One side of items at inference, (n, d) float32; zeros of width 1 where the assets have none of that kind."""
+        """One side of items at inference, (n, d) float32; zeros where there is no view of that kind."""
         ids = views.images if kind == "image" else views.texts
         needed = np.where(self.weights(ids) > 0, ids, -1)
         vectors = torch.from_numpy(embedder.vectors(replace(views, **{kind + "s": needed}), kind))
@@ -193,9 +193,7 @@ class TwoTower(Method):
 
     def embed(self, views: Views, embedder: Embedder) -> np.ndarray:
         sides = [self.side(kind, views, embedder) for kind in ("image", "text")]
-        width = max(side.shape[1] for side in sides)
-        image, text = (side if side.shape[1] == width else np.zeros((len(side), width), np.float32) for side in sides)
-        return self.fuse(image, text, unit).astype(np.float32)
+        return self.fuse(*sides, unit).astype(np.float32)
 
 
 class AllViews(TwoTower):
@@ -224,10 +222,7 @@ def multi_vector(
     weight each where an item has both kinds. Views of weight 0 are not encoded."""
     parts = []
     for kind, ids, own in (("image", views.images, image), ("text", views.texts, text)):
-        if (own > 0).any():
-            parts.append((embedder.vectors(replace(views, **{kind + "s": np.where(own > 0, ids, -1)}), kind), own))
-    if not parts:
-        return MultiVector(np.zeros((len(views), 1, 1), np.float32), np.zeros((len(views), 1), np.float32), epsilon)
+        parts.append((embedder.vectors(replace(views, **{kind + "s": np.where(own > 0, ids, -1)}), kind), own))
     vectors, weights = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     return MultiVector(vectors, weights / np.maximum(weights.sum(axis=1, keepdims=True), 1), epsilon)
 

@@ -158,3 +158,20 @@ def test_every_option_trains(settings, track, small_encoder, toy):
     assert trained.steps > 3 and trained.meter.spent <= 900 * 1.25
     if method.config.weighting != "share":
         assert any(bool(factor.detach().abs().max() > 0) for factor in method.factors.values())
+
+
+@pytest.mark.parametrize("weighting", ["slot", "gate"])
+def test_a_text_probe_has_no_image_side_and_is_embedded_as_itself(weighting, small_encoder, toy):
+    """Queries come with assets of their own, without any image."""
+    from ftbench.embedder import Embedder
+    from ftbench.views import text_probes
+
+    method = load_method("factorized_transport_cached", {"weighting": weighting}, "supervised")
+    sets = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    device = torch.device("cpu")
+    config = TrainerConfig(budget=400.0, batch_size=8)
+    trained = method.fit(*sets, Trainer(small_encoder, config, "equal-compute", 0, device, lambda title: silent))
+    embedder = Embedder(trained, small_encoder, device, silent)
+    probes = text_probes(["a fine lamp", "lamp for room"])
+    own = embedder.vectors(probes, "text")[:, 0]
+    np.testing.assert_allclose(method.embed(probes, embedder), own, atol=1e-6)
