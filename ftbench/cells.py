@@ -8,6 +8,7 @@ asked of cells.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -82,6 +83,10 @@ def make(
     if wrong:
         raise FtbenchError("\n".join(wrong))
     folder.mkdir(parents=True, exist_ok=True)
+    if jobs > 1:  # data that is not there is prepared now, or several processes would each begin to
+        for data in dict.fromkeys(cell.request.data for cell in cells):
+            with suppress(Exception):  # its cells fail, and say why
+                _session(source).catalogue(data)
     made, started, new = {}, time.monotonic(), 0
     work = partial(_make, folder, force, source)
     for place, answer in pool.each(work, cells, jobs, more):

@@ -69,3 +69,9 @@ def test_a_cell_keeps_further_measures_and_is_made_again_for_one_that_it_lacks(s
     again = cells.make(tmp_path, [Cell("one", LEXICAL, also=("recall@20",))], tell=told.append)["one"]
     np.testing.assert_array_equal(again.also["recall@20"][""], done.also["recall@20"][""])
     assert "(found)" in told[2] and set(cells.find(tmp_path, [deep])) == {"one"}
+
+
+def test_data_that_is_not_there_is_prepared_once_for_several_processes(session_cache, tmp_path):
+    data = "studio@60-missing50"
+    asked = [Cell(name, Request(name, "cross_view", data)) for name in ("random", "oracle")]
+    assert not [done.key for done in cells.make(tmp_path, asked, jobs=2).values() if done.failed]
