@@ -187,7 +187,7 @@ class Method(method.TwoTower):
 
     def pool(self, kind, vectors, ids):
         weights = torch.from_numpy(self.weights(ids)).to(vectors.device)
-        if self.config.inference == "matched" and (ids >= 0).any():  # without any view a gate has nothing to look at
+        if self.config.inference == "matched":
             weights = self._weighted(kind, vectors, weights)
         return weighted_mean(vectors, weights)
 

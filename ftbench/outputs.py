@@ -8,14 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from ftbench.errors import RunError
+from ftbench.vectors import MultiVector, Vectors
 
 
-def vectors(method: str, found: object, ids: Sequence[str], kind: str) -> np.ndarray:
-    """A method's vectors as (n, d) float32, one for each of `ids` (n). kind: "item" or "query".
+def vectors(method: str, found: object, ids: Sequence[str], kind: str) -> Vectors:
+    """A method's vectors as (n, d) float32, one for each of `ids` (n), or a MultiVector of n items. kind: "item" or
+    "query".
 
-    Raises RunError for anything but an array (n, d) of finite real numbers.
+    Raises RunError for anything but an array (n, d), or vectors (n, v, d), of finite real numbers.
     """
     wanted = f"({len(ids)}, d) float32, one vector for each {kind}"
+    if isinstance(found, MultiVector):
+        there = _real(f"the embed of {method}", found.vectors, wanted)[found.weights > 0]
+        if len(found) != len(ids):
+            raise RunError(f"the embed of {method} gave the vectors of {len(found)} {kind}s, expected {len(ids)}.")
+        owners = [ids[i] for i in np.nonzero(found.weights > 0)[0]]
+        _finite(f"the embed of {method}", there, owners, kind, "vector")
+        return found
     array = _real(f"the embed of {method}", found, wanted)
     if array.ndim != 2 or len(array) != len(ids) or not array.shape[1]:
         raise RunError(f"the embed of {method} gave an array of shape {array.shape}, expected {wanted}.")
@@ -23,12 +32,13 @@ def vectors(method: str, found: object, ids: Sequence[str], kind: str) -> np.nda
     return array
 
 
-def alike(method: str, probes: np.ndarray, gallery: np.ndarray) -> None:
-    """Raises RunError where vectors of probes (q, d) and gallery (n, d) differ in d."""
-    if probes.shape[1] != gallery.shape[1]:
+def alike(method: str, probes: Vectors, gallery: Vectors) -> None:
+    """Raises RunError where vectors of probes (…, d) and gallery (…, d) differ in d."""
+    widths = [(side.vectors if isinstance(side, MultiVector) else side).shape[-1] for side in (probes, gallery)]
+    if widths[0] != widths[1]:
         raise RunError(
-            f"the embed of {method} gave queries vectors of {probes.shape[1]} numbers and items vectors of "
-            f"{gallery.shape[1]}, expected as many: both come from one call each of the same function."
+            f"the embed of {method} gave queries vectors of {widths[0]} numbers and items vectors of {widths[1]}, "
+            "expected as many: both come from one call each of the same function."
         )
 
 

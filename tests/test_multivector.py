@@ -214,3 +214,19 @@ def test_a_record_s_cost_is_that_of_the_gallery_of_most_vectors(toy, tmp_path, m
     made = runner.run(Request("late_interaction", "cross_view", "studio@240", settings=settings), session).record
     assert len(seen) == 1 and vectors_of(seen[0]) > 2
     assert made["cost"]["index_bytes_per_item"] > 2 * 4 * seen[0].vectors.shape[2]
+
+
+def test_what_is_wrong_with_several_vectors_is_named():
+    from ftbench import outputs
+
+    vectors, weights = np.ones((3, 2, 4), np.float32), np.array([[1, 0], [0.5, 0.5], [0, 0]], np.float32)
+    ids = ["a", "b", "c"]
+    vectors[0, 1] = np.nan  # no such view
+    assert outputs.vectors("mine", MultiVector(vectors, weights), ids, "item").vectors is vectors
+    vectors[1, 1, 2] = np.nan
+    with pytest.raises(RunError, match="the embed of mine gave item 'b' a vector that is NaN"):
+        outputs.vectors("mine", MultiVector(vectors, weights), ids, "item")
+    with pytest.raises(RunError, match="the vectors of 3 items, expected 2"):
+        outputs.vectors("mine", MultiVector(vectors, weights), ids[:2], "item")
+    with pytest.raises(RunError, match="vectors of 5 numbers and items vectors of 4"):
+        outputs.alike("mine", np.ones((2, 5), np.float32), MultiVector(vectors, weights))

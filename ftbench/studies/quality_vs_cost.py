@@ -25,7 +25,7 @@ from ftbench.studies.words import TITLES, certain, interval, listed, verdict
 
 TASKS = ("query2item", "cross_view")
 _WHOLE = TrainerConfig().budget
-BUDGETS = tuple(_WHOLE * share for share in (1 / 8, 1 / 4, 1 / 2, 1))  # forward-equivalents of the image tower
+BUDGETS = tuple(_WHOLE * share for share in (1 / 4, 1 / 2, 1, 2))  # forward-equivalents of the image tower
 _LEADER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
 FAMILY = ("factorized_transport", "factorized_transport_cached")
 
@@ -46,8 +46,8 @@ class _Quality(Study):
     name = "quality-vs-cost"
     title = "Quality against encoder passes"
     question = (
-        "At which budget does which method reach which quality? All trainable methods are trained at four budgets, an "
-        "eighth of the default to all of it, and are scored on the test split. On the Pareto front is the best method "
+        "At which budget does which method reach which quality? All trainable methods are trained at four budgets, a "
+        "quarter of the default to twice of it, and are scored on the test split. On the Pareto front is the best method "
         "of a budget, where no method did as well with a smaller one."
     )
     hours = 2.5
