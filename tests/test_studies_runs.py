@@ -275,18 +275,6 @@ def test_the_base_types_out_every_setting_and_options_change_what_they_say():
             assert change and all(base[key] != value for key, value in change.items()), name
 
 
-def test_a_gate_that_is_used_at_inference_meets_items_without_a_kind_of_view():
-    """A probe has a single view: of the other kind there is none, and no width."""
-    import torch
-
-    from ftbench.method import load_method
-
-    method = load_method(cached_options.METHOD, {"weighting": "gate", "inference": "matched"})
-    method.factors = {"text": torch.zeros(96)}
-    none = np.full((3, 1), -1)
-    torch.testing.assert_close(method.pool("text", torch.zeros(3, 1, 1), none), torch.zeros(3, 1))
-
-
 # --- words
 
 

@@ -47,8 +47,8 @@ class _Quality(Study):
     title = "Quality against encoder passes"
     question = (
         "At which budget does which method reach which quality? All trainable methods are trained at four budgets, a "
-        "quarter of the default to twice of it, and are scored on the test split. On the Pareto front is the best method "
-        "of a budget, where no method did as well with a smaller one."
+        "quarter of the default to twice of it, and are scored on the test split. On the Pareto front is the best "
+        "method of a budget, where no method did as well with a smaller one."
     )
     hours = 2.5
 
