@@ -4,7 +4,7 @@ Idea: a query about the back should not be trained against a sample without the 
 of every training view; a step encodes the primary and one sampled auxiliary view per modality as before, and the fused
 vector is over all views: fresh where encoded, banked and detached elsewhere. In the image-text loss each encoded view
 meets the other modality's fused vector (views), the two fused vectors meet (fused), or the encoded views meet each
-other as in factorized transport (blocks).
+other as in factorized transport (blocks); beside it each encoded view meets the rest of its item, both modalities.
 Differs from the paper: this method is not in arXiv 2512.18117; it builds on its sampled scheme. The bank's warm-up pass
 and refreshes are paid from the same budget. A sampled view's gradient is divided by its probability, so that it is
 unbiased for the gradient of the fused vector's value with respect to the views, whatever the weights and the sampling.
@@ -29,7 +29,7 @@ _MINE_EVERY = 50  # steps between two looks for hard negatives over all training
 class Method(method.TwoTower):
     space = method.spaces(
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("views", "fused", "blocks")},
-        {"alignment_share": (0.25, 0.4, 0.5, 0.6), "loss": ("views", "fused", "blocks")},
+        {"alignment_share": (0.4, 0.5, 0.6), "loss": ("views", "blocks"), "rest_weight": (0.0, 0.3, 1.0)},
     )
 
     @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Method(method.TwoTower):
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss
         loss: Literal["views", "fused", "blocks"] = "views"  # form of the image-text loss
         blocks_weight: float = 0.0  # of factorized transport's four terms beside that form
+        rest_weight: float = 0.3  # of the encoded views against the rest of their items, both modalities, beside it
         weighting: Literal["share", "slot", "gate"] = "share"  # by share; times a learned factor per slot, or per view
         sampling: Literal["weight", "uniform"] = "weight"  # probability of an auxiliary view
         gradient: Literal["share", "weight"] = "share"  # divided by that probability, or of the view's weight alone
@@ -50,7 +51,7 @@ class Method(method.TwoTower):
         inference: Literal["uniform", "matched"] = "matched"  # view weights of the item vector
 
         def problems(self):
-            least = {"draws": 1, "refresh": 0, "hard_negatives": 0, "blocks_weight": 0}
+            least = {"draws": 1, "refresh": 0, "hard_negatives": 0, "blocks_weight": 0, "rest_weight": 0}
             found = [
                 f"{k} is {getattr(self, k)}, expected at least {n}" for k, n in least.items() if getattr(self, k) < n
             ]
@@ -78,7 +79,7 @@ class Method(method.TwoTower):
         return () if self.config.weighting == "share" else tuple(self.factors.values())
 
     def loss(self, batch, towers, generator):
-        self.sampled = []
+        self.sampled, self.encoded = [], []
         fused = [self._fused(side, batch.items, generator) for side in self.sides]
         self.step += 1
         return self.objective(batch, towers, *fused)
@@ -132,6 +133,10 @@ class Method(method.TwoTower):
         self.sampled.append(
             [SampledViews(primary, vectors, torch.where(there, fixed[:, 0], 1)) for vectors in auxiliaries]
         )
+        self.encoded += [(side.kind, primary, fixed[:, 0], torch.from_numpy(ids[:, 0] >= 0))]
+        for columns, vectors in zip(drawn, auxiliaries, strict=True):
+            own = fixed.gather(1, columns.clamp(min=0)[:, None].to(fixed.device))[:, 0]
+            self.encoded.append((side.kind, vectors, own, columns >= 0))
         return fused
 
     @staticmethod
@@ -177,10 +182,25 @@ class Method(method.TwoTower):
         else:
             fused = F.normalize(text[both], dim=-1), F.normalize(image[both], dim=-1)
             loss = torch.stack([_views_loss(pair, fused, towers.scale) for pair in pairs]).mean()
+        if self.config.rest_weight:
+            loss = loss + self.config.rest_weight * self._rest_loss(batch, towers, image, text)
         if self.config.blocks_weight:
             four = torch.stack([block_info_nce(*pair, towers.scale) for pair in pairs]).mean()
             loss = loss + self.config.blocks_weight * four
         return loss
+
+    def _rest_loss(self, batch, towers, image, text):
+        """Each encoded view against the vectors of all other views of the items: what is left when it searches."""
+        terms = []
+        for kind, vectors, weights, there in self.encoded:
+            kept = (there & batch.both).to(vectors.device)
+            own, other = (image, text) if kind == "image" else (text, image)
+            # of an item whose only view of this kind it is, nothing of the kind is left but rounding
+            left = torch.where(weights[:, None] < 1 - 1e-4, own - weights[:, None] * vectors.detach(), 0.0)
+            if kept.sum() > 1:
+                rest = method.item_vector(left, other, F.normalize)
+                terms.append(symmetric_info_nce(vectors[kept], rest[kept], towers.scale))
+        return torch.stack(terms).mean()
 
     def weights(self, ids):
         return view_weights(ids, None if self.config.inference == "uniform" else self.share)

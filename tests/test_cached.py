@@ -42,7 +42,7 @@ def begun(track="supervised", **settings):
     towers = Table()
     with torch.no_grad():
         method.begin(SimpleNamespace(views=SimpleNamespace(images=images, texts=np.array([[8], [9], [10]]))), towers)
-    method.sampled = []
+    method.sampled, method.encoded = [], []
     return method, towers
 
 
@@ -141,12 +141,42 @@ def test_mined_negatives_by_a_loop():
     assert len({float(q[0] @ other) <= float(q[0] @ item) - 0.1 for q, item in zip(queries, items, strict=True)}) == 2
 
 
+def test_each_encoded_view_meets_the_rest_of_its_item_by_a_loop():
+    """Item 1 has one image and one text: what is left of it is the other kind alone."""
+    method, towers = begun("aligned")
+    items = np.array([0, 1, 2])
+    generator = torch.Generator().manual_seed(2)
+    image, text = (method._fused(side, items, generator) for side in method.sides)
+    batch = Batch(items, torch.ones(3, dtype=torch.bool))
+    found = float(method._rest_loss(batch, towers, image, text).detach())
+    unit = lambda v: v / v.norm() if v.norm() > 1e-6 else v * 0  # noqa: E731
+    terms = []
+    for side, other in ((method.sides[0], text), (method.sides[1], image)):
+        encoded = [own for own in method.encoded if own[0] == side.kind]
+        for _, vectors, _, there in encoded:
+            rows = [i for i in range(3) if there[i]]
+            if len(rows) < 2:
+                continue
+            rest = []
+            for i in rows:
+                total = torch.zeros(D)
+                for m in range(side.ids.shape[1]):
+                    view = side.bank[i, m]
+                    if side.ids[i, m] >= 0 and not torch.equal(view, vectors[i].detach()):
+                        total += side.shares[i, m] * view
+                rest.append(unit(unit(total) + unit(other[i].detach())))
+            logits = torch.stack([2 * torch.stack([vectors[i].detach() @ r for r in rest]) for i in rows])
+            terms.append(float(-(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2))
+    assert len(terms) == 3, "two of images, one of titles: no item has a second text"
+    assert found == pytest.approx(sum(terms) / 3, rel=1e-4)
+
+
 @pytest.mark.parametrize("track", ["supervised", "aligned"])
 @pytest.mark.parametrize(
     "settings",
     [{"weighting": "gate", "sampling": "uniform"}, {"weighting": "slot", "inference": "uniform"}, {"draws": 2},
      {"refresh": 1, "view_dropout": 0.3}, {"hard_negatives": 4}, {"loss": "blocks"}, {"loss": "fused"},
-     {"blocks_weight": 0.3}],
+     {"blocks_weight": 0.3}, {"rest_weight": 0}],
     ids=str,
 )  # fmt: skip
 def test_every_option_trains(settings, track, small_encoder, toy):

@@ -219,7 +219,7 @@ def test_cached_forward_value_is_over_all_views(encoder, toy):
     towers = Towers(encoder.build(0), encoder, torch.device("cpu"), Meter(1.0, 1.0))
     towers.open(train, silent)
     method = load_method("factorized_transport_cached")
-    method.sampled = []
+    method.sampled, method.encoded = [], []
     with torch.no_grad():
         method.begin(train, towers)
     items = np.arange(len(train.item_ids))
@@ -244,7 +244,7 @@ def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
     share = [torch.tensor([0.5, 1.0, 0.5]), torch.tensor([0.5, 0.5, 0.5])]
     sampled = [SampledViews(unit(3, 4), unit(3, 4), s) for s in share]
     image, text = 0.7 * unit(3, 4), 0.4 * unit(3, 4)  # fused vectors are shorter than 1
-    method = load_method("factorized_transport_cached")
+    method = load_method("factorized_transport_cached", {"rest_weight": "0"})
     method.sampled = [[side] for side in sampled]
     batch = Batch(np.arange(3), torch.ones(3, dtype=torch.bool))
     found = float(method.alignment(batch, SimpleNamespace(scale=torch.tensor(5.0)), image, text))

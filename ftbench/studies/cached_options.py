@@ -18,8 +18,8 @@ SEEDS = (0, 1)
 
 # All settings typed out, so that another default adopted later does not change what was compared.
 _OWN = {
-    "alignment_weight": "0.1", "loss": "views", "blocks_weight": "0", "weighting": "share", "sampling": "weight",
-    "gradient": "share", "draws": "1", "refresh": "0", "view_dropout": "0", "hard_negatives": "0",
+    "alignment_weight": "0.1", "loss": "views", "blocks_weight": "0", "rest_weight": "0", "weighting": "share",
+    "sampling": "weight", "gradient": "share", "draws": "1", "refresh": "0", "view_dropout": "0", "hard_negatives": "0",
     "hard_margin": "0.05", "inference": "uniform", "primary_share": "0.25", "alignment_share": "0.5",
 }  # fmt: skip
 _TRAINER = {
@@ -40,6 +40,9 @@ _BOTH = {
     "loss blocks": {"loss": "blocks"},
     "blocks_weight 0.1": {"blocks_weight": "0.1"},
     "blocks_weight 0.3": {"blocks_weight": "0.3"},
+    "rest_weight 0.3": {"rest_weight": "0.3"},
+    "rest_weight 1": {"rest_weight": "1"},
+    "loss blocks, rest_weight 0.3": {"loss": "blocks", "rest_weight": "0.3"},
     "draws 2": {"draws": "2"},
     "refresh 1": {"refresh": "1"},
     "refresh 2": {"refresh": "2"},
