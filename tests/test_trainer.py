@@ -22,7 +22,7 @@ TRAINED = ("single_view_clip", "mean_pooling", "mean_pooling_all_views", "factor
            "factorized_transport_cached")  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def encoder(small_encoder):
     return small_encoder
 
