@@ -45,6 +45,9 @@ class WithBareSteps:
         self.queries = data.query_texts
         self.method.begin(data, towers)
 
+    def learned(self):
+        return self.method.learned()
+
     def loss(self, batch, towers, generator):
         if self.bare:
             self.own.append(time.perf_counter() - self.left)  # the trainer's step before, fetching its batch included
