@@ -20,6 +20,10 @@ class Method(method.TwoTower):
     space = method.spaces(
         {"alignment_weight": (0.03, 0.1, 0.3), "primary_share": (0.1, 0.25, 0.5)}, {"primary_share": (0.1, 0.25, 0.5)}
     )
+    tuned = {
+        "supervised": {"alignment_weight": 0.03},
+        "aligned": {"trainer.learning_rate": 0.012, "primary_share": 0.5},
+    }
 
     @dataclass(frozen=True)
     class Config:

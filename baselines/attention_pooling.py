@@ -19,6 +19,10 @@ from ftbench.errors import RunError
 class Method(method.AllViews):
     space = method.spaces({"heads": (1, 4), "gain": (1.0, 10.0)}, {"heads": (1, 4), "gain": (1.0, 10.0)})
     seeds = None  # what training makes; without it weights are uniform
+    tuned = {
+        "supervised": {"trainer.learning_rate": 0.006, "alignment_weight": 0.0},
+        "aligned": {"trainer.learning_rate": 0.012, "gain": 1.0},
+    }
 
     @dataclass(frozen=True)
     class Config:

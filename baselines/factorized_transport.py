@@ -23,6 +23,10 @@ class Method(method.TwoTower):
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("blocks", "fused"), "inference": ("uniform", "matched")},
         {"alignment_share": (0.25, 0.4, 0.5, 0.6), "loss": ("blocks", "fused"), "inference": ("uniform", "matched")},
     )
+    tuned = {
+        "supervised": {"alignment_weight": 0.3, "inference": "matched"},
+        "aligned": {"trainer.learning_rate": 0.012, "trainer.image_rate": 0.1, "inference": "matched"},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -31,6 +31,9 @@ class Method(method.TwoTower):
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("views", "fused", "blocks")},
         {"alignment_share": (0.4, 0.5, 0.6), "loss": ("views", "blocks"), "rest_weight": (0.0, 0.3, 1.0)},
     )
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.03, "alignment_share": 0.6, "loss": "blocks", "rest_weight": 1.0},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -19,6 +19,10 @@ from ftbench.transport import weighted_mean
 class Method(method.AllViews):
     space = method.spaces({"hidden": (8, 32), "gain": (1.0, 10.0)}, {"hidden": (8, 32), "gain": (1.0, 10.0)})
     gates = None  # what training makes; without it weights are uniform
+    tuned = {
+        "supervised": {"alignment_weight": 0.0, "gain": 10.0},
+        "aligned": {"trainer.learning_rate": 0.012},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -20,6 +20,9 @@ from ftbench.views import view_weights
 
 class Method(method.AllViews):
     space = method.spaces({"smooth": (0.03, 0.1, 0.3)}, {"smooth": (0.03, 0.1, 0.3)})
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.012, "trainer.image_rate": 0.1, "smooth": 0.03},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -11,6 +11,11 @@ from ftbench import method
 
 
 class Method(method.AllViews):
+    tuned = {
+        "supervised": {"alignment_weight": 0.0},
+        "aligned": {"trainer.image_rate": 0.1},
+    }
+
     @dataclass(frozen=True)
     class Config:
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss

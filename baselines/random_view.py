@@ -14,6 +14,10 @@ from ftbench import method
 
 
 class Method(method.TwoTower):
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.006, "trainer.image_rate": 0.1},
+    }
+
     @dataclass(frozen=True)
     class Config:
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss
