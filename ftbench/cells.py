@@ -8,16 +8,16 @@ asked of cells.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ftbench import metrics, pool, runner
 from ftbench.errors import FtbenchError, MethodError
-from ftbench.items import silent
+from ftbench.plan import Session, worker_session
 from ftbench.request import Request
 from ftbench.runfile import Run, write_atomic
 
@@ -86,31 +86,34 @@ def make(
     if jobs > 1:  # data that is not there is prepared now, or several processes would each begin to
         for data in dict.fromkeys(cell.request.data for cell in cells):
             with suppress(Exception):  # its cells fail, and say why
-                _session(source).catalogue(data)
+                worker_session(source).catalogue(data)
     made, started, new = {}, time.monotonic(), 0
     work = partial(_make, folder, force, source)
-    for place, answer in pool.each(work, cells, jobs, more):
-        cell = cells[place]
-        if isinstance(answer, Exception):  # its process died
-            answer = _kept(folder, cell, runner.failed(cell.request, _session(source), answer), {}), False
-        done, found = answer
-        made[cell.key] = done
-        new += not found
-        left = (time.monotonic() - started) / max(new, 1) * (len(cells) - len(made))
-        shown = "failed: " + str(done.record["error"]) if done.failed else f"{done.score:.4f}"
-        rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
-        tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
+    with closing(pool.each(work, cells, jobs, more)) as answers:
+        for place, answer in answers:
+            cell = cells[place]
+            if isinstance(answer, Exception):  # its process died
+                answer = _kept(folder, cell, runner.failed(cell.request, worker_session(source), answer), {}), False
+            done, found = answer
+            made[cell.key] = done
+            new += not found
+            left = (time.monotonic() - started) / max(new, 1) * (len(cells) - len(made))
+            shown = f"failed: {done.record['error']}" if done.failed else "no score"
+            if done.score is not None:
+                shown = f"{done.score:.4f}"
+            rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
+            tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
     return {cell.key: made[cell.key] for cell in cells if cell.key in made}
 
 
 def find(folder: Path, cells: Sequence[Cell], source: Path | None = None) -> dict[str, Done]:
     """The cells that need not be made: finished, and nothing of them changed since. By key."""
-    session = _session(source)
+    session = worker_session(source)
     known = {cell.key: (cell, read(folder, cell.key)) for cell in cells}
     return {key: done for key, (cell, done) in known.items() if _finished(cell, done, session)}
 
 
-def _finished(cell: Cell, known: Done | None, session: runner.Session) -> bool:
+def _finished(cell: Cell, known: Done | None, session: Session) -> bool:
     """Whether a cell that was kept is what was asked for, and nothing of it changed since."""
     if known is None or known.failed or not set(cell.also) <= set(known.also):
         return False
@@ -126,14 +129,8 @@ def read(folder: Path, key: str) -> Done | None:
         return None
 
 
-@lru_cache(maxsize=1)
-def _session(source: Path | None) -> runner.Session:
-    """One per process: catalogues and encoders are opened once."""
-    return runner.Session(None, lambda title: silent, source)
-
-
 def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
-    session = _session(source)
+    session = worker_session(source)
     known = read(folder, cell.key)
     try:
         if not force and _finished(cell, known, session):

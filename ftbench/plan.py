@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ftbench import provenance, record
@@ -13,7 +13,7 @@ from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError
-from ftbench.items import Progress
+from ftbench.items import Progress, silent
 from ftbench.method import Method, unusable
 from ftbench.request import Request, check, default_encoder, device_of
 from ftbench.runfile import Run
@@ -64,6 +64,13 @@ class Session:
         if name not in self._encoders:
             self._encoders[name] = load_encoder(name)
         return self._encoders[name]
+
+
+@lru_cache(maxsize=1)
+def worker_session(source: Path | None) -> Session:
+    """The session of a process that makes runs for another: silent, one per process, so that catalogues and encoders
+    are opened once."""
+    return Session(None, lambda title: silent, source)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from ftbench import pool, runner
 from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError
-from ftbench.items import Progress, silent
-from ftbench.plan import PRIVATE_RESULTS, Session, plan
+from ftbench.items import Progress
+from ftbench.plan import PRIVATE_RESULTS, Session, plan, worker_session
 from ftbench.request import Request, check
 from ftbench.runner import Attempt, Outcome
 
@@ -171,16 +171,10 @@ def _warm(requests: Sequence[Request], session: Session) -> None:
         seen.add(about)
 
 
-@lru_cache(maxsize=1)
-def _session(source: Path | None) -> Session:
-    """One per process: catalogues and encoders are opened once."""
-    return Session(None, lambda title: silent, source)
-
-
 def _made(source: Path | None, request: Request) -> tuple[Attempt, float]:
     """A run in a process of its own: nothing of it is written here."""
     started = time.monotonic()
-    return runner.attempt(request, _session(source)), time.monotonic() - started
+    return runner.attempt(request, worker_session(source)), time.monotonic() - started
 
 
 def _kept(request: Request, session: Session, answer: object) -> tuple[Outcome, float | None]:

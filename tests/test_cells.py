@@ -1,6 +1,7 @@
 """Cells of studies and trials of searches: kept one by one, found again while nothing of them changed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from ftbench.cells import Cell
 from ftbench.errors import FtbenchError
 from ftbench.request import Request
 
+ROOT = Path(__file__).resolve().parent.parent
 LEXICAL = Request("bm25", "query2item", "studio@200")
 
 
@@ -75,3 +77,12 @@ def test_data_that_is_not_there_is_prepared_once_for_several_processes(session_c
     data = "studio@60-missing50"
     asked = [Cell(name, Request(name, "cross_view", data)) for name in ("random", "oracle")]
     assert not [done.key for done in cells.make(tmp_path, asked, jobs=2).values() if done.failed]
+
+
+def test_a_headline_that_the_gallery_is_too_small_for_is_no_score_and_no_failure(session_cache, tmp_path):
+    text = (ROOT / "tasks" / "query2item.toml").read_text().replace('headline = "ndcg@10"', 'headline = "recall@500"')
+    (tmp_path / "deep.toml").write_text(text)
+    told = []
+    deep = Request("bm25", str(tmp_path / "deep.toml"), "studio@200")
+    done = cells.make(tmp_path / "cells", [Cell("one", deep)], tell=told.append)["one"]
+    assert not done.failed and done.score is None and told == ["[1/1] one: no score"]

@@ -1,13 +1,9 @@
 """A batch that memory cannot hold: halved, gradients added up, the same weights, and said so."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from ftbench import record, runner
-from ftbench.encoders import tiny
-from ftbench.encoders.base import encoder_of, pixel_batch
 from ftbench.errors import RunError
 from ftbench.items import silent
 from ftbench.method import load_method
@@ -25,12 +21,8 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    tokenizer = tiny.WordTokenizer(["a", "fine", "for", "lamp", "room"])
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = tiny.architecture(tokenizer.size)
-    return encoder_of("tiny", model, partial(pixel_batch, 48, (0.5,) * 3, (0.5,) * 3), tokenizer, 48)
+def encoder(small_encoder):
+    return small_encoder
 
 
 def limit(monkeypatch, most, problem):
