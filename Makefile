@@ -5,7 +5,8 @@
 # make lint          ruff
 #
 # Settings: PYTHON=python3.12 (to create .venv), THREADS=2 (of numerical libraries), ARGS="-k transport" (for pytest),
-# METHODS="bm25 mean_pooling" (of make leaderboard), JOBS=2 (runs that make board makes at a time, each with one thread)
+# METHODS="bm25 mean_pooling" (of make leaderboard), JOBS=2 (processes of make test, runs that make board makes at a
+# time: each with one thread)
 # Searches of settings and studies are commands of their own and no part of the board: ftbench --help
 
 VENV := .venv
@@ -33,7 +34,7 @@ ALL := --method default $(TASKS) --seed 0 --seed 1 --seed 2 --jobs $(JOBS) --res
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 install: $(STAMP)
 
@@ -52,8 +53,12 @@ leaderboard: $(STAMP)
 	$(BIN)/ftbench report --results build/results --site build/site
 	@echo "The leaderboard: $(CURDIR)/build/site/index.html"
 
+# Several processes share the cores: one thread each. A file's tests stay together, as they share what they prepare.
+test: export OMP_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
+test: export MKL_NUM_THREADS := 1
 test: $(STAMP)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 # Stopped at any moment, it goes on where it was. Several runs at a time share the cores: one thread each.
 board: export OMP_NUM_THREADS := 1
