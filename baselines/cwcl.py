@@ -27,6 +27,9 @@ class Method(method.TwoTower):
     space = method.spaces(
         _WEIGHTS | {"primary_share": (0.1, 0.25, 0.4)}, _WEIGHTS | {"alignment_share": (0.25, 0.4, 0.5, 0.6)}
     )
+    tuned = {
+        "supervised": {"trainer.learning_rate": 0.0015, "alignment_weight": 0.3, "primary_share": 0.4},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -21,6 +21,15 @@ _FIELDS = {"primary_image_share": (0.1, 0.25, 0.5), "primary_text_share": (0.33,
 
 class Method(method.AllViews):
     space = method.spaces(_FIELDS | {"image_share": (0.35, 0.5, 0.65)}, _FIELDS | {"image_share": (0.35, 0.5, 0.65)})
+    tuned = {
+        "supervised": {
+            "trainer.learning_rate": 0.006,
+            "alignment_weight": 0.0,
+            "primary_text_share": 0.33,
+            "image_share": 0.65,
+        },
+        "aligned": {"trainer.learning_rate": 0.012, "image_share": 0.35},
+    }
 
     @dataclass(frozen=True)
     class Config:

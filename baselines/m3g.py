@@ -24,6 +24,10 @@ class Method(method.TwoTower):
         {"alignment_weight": (0.1, 0.3, 1.0), "epsilon": (0.05, 0.1, 0.2, 0.5), "primary_share": (0.1, 0.25, 0.5)},
         {"epsilon": (0.05, 0.1, 0.2, 0.5)},
     )
+    tuned = {
+        "supervised": {"epsilon": 0.5},
+        "aligned": {"trainer.learning_rate": 0.03, "epsilon": 0.05},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -18,6 +18,9 @@ from ftbench.losses import sigmoid_loss
 
 class Method(method.AllViews):
     space = method.spaces({"bias_share": (0.4, 0.6, 0.8, 1.0)}, {"bias_share": (0.4, 0.6, 0.8, 1.0)})
+    tuned = {
+        "aligned": {"bias_share": 0.4},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -12,6 +12,9 @@ from ftbench.views import view_weights
 
 class Method(method.TwoTower):
     zero_shot = True
+    tuned = {
+        "supervised": {"trainer.learning_rate": 0.006},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -29,6 +29,9 @@ class Method(method.TwoTower):
          "inference": ("fused", "multi")},
         {"epsilon": (0.03, 0.1, 0.3), "primary_share": (0.25, 0.4, 0.6), "inference": ("fused", "multi")},
     )  # fmt: skip
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.03, "epsilon": 0.03, "primary_share": 0.6, "inference": "multi"},
+    }
 
     @dataclass(frozen=True)
     class Config:
