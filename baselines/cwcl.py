@@ -1,11 +1,11 @@
 """Continuously weighted contrastive loss (CWCL, Srinivasa et al. 2023, arXiv 2309.14580), on sampled views.
 
 Idea: items of a batch that are alike are no plain negatives of each other: each counts as a positive by its similarity
-within one modality.
-Differs from the paper: similarities come from the towers as they train, without gradient, not from a frozen pretrained
-tower; both directions are weighted, each by the probing side's similarities; an exponential form stands beside the
-linear one. Item sides are the primary view and one sampled auxiliary, as in factorized transport; for queries, items
-are compared by fused vector. Graded relevance is not used, as training interactions have none.
+within one modality, as a frozen pretrained tower sees it.
+Differs from the paper: both directions are weighted, each by the probing side's similarities, where the paper has one
+frozen modality; the frozen towers are the foundation that training starts from, on primary views; an exponential form
+stands beside the linear one. Item sides are the primary view and one sampled auxiliary, as in factorized transport; for
+queries, items are alike by their frozen item vectors. Graded relevance is not used, as training interactions have none.
 """
 
 from dataclasses import dataclass
@@ -20,16 +20,14 @@ from ftbench.losses import continuous_weights, weighted_info_nce
 from ftbench.transport import sample_view, sampled_mean
 from ftbench.views import view_weights
 
-_WEIGHTS = {"weights": ("linear", "softmax"), "sharpness": (10.0, 30.0)}
+_AT_ONCE = 1024  # views encoded at a time
+_WEIGHTS = {"weights": ("linear", "softmax"), "sharpness": (10.0, 30.0, 100.0)}
 
 
 class Method(method.TwoTower):
     space = method.spaces(
         _WEIGHTS | {"primary_share": (0.1, 0.25, 0.4)}, _WEIGHTS | {"alignment_share": (0.25, 0.4, 0.5, 0.6)}
     )
-    tuned = {
-        "supervised": {"trainer.learning_rate": 0.0015, "alignment_weight": 0.3, "primary_share": 0.4},
-    }
 
     @dataclass(frozen=True)
     class Config:
@@ -38,6 +36,11 @@ class Method(method.TwoTower):
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss
         weights: Literal["linear", "softmax"] = "softmax"  # (1 + cos) / 2 as in the paper, or exp(sharpness (cos - 1))
         sharpness: float = 30.0  # of the softmax form: 1 / temperature of the similarities
+
+    def begin(self, data, towers):
+        super().begin(data, towers)
+        views = data.views
+        self.frozen = [_primary(views.images, towers.images), _primary(views.texts, towers.texts)]  # (n, d) each
 
     def loss(self, batch, towers, generator):
         share = self.config.alignment_share if self.track == "aligned" else self.config.primary_share
@@ -56,7 +59,8 @@ class Method(method.TwoTower):
         return continuous_weights(vectors, self.config.sharpness if self.config.weights == "softmax" else None)
 
     def query_loss(self, batch, towers, items):
-        weights = self.likeness(items)
+        frozen = [side[torch.from_numpy(batch.items)] for side in self.frozen]
+        weights = self.likeness(method.item_vector(*frozen, F.normalize))
         return self.query_terms(
             batch,
             towers,
@@ -69,6 +73,12 @@ class Method(method.TwoTower):
         if both.sum() < 2:
             return image.sum() * 0.0
         image, text = (F.normalize(side[both], dim=-1) for side in (image, text))
+        like = [self.likeness(side[torch.from_numpy(batch.items)][both]) for side in self.frozen]
         logits = towers.scale * (image @ text.T)  # (b, d) @ (d, b) -> (b, b)
-        forward = weighted_info_nce(logits, self.likeness(image))
-        return (forward + weighted_info_nce(logits.T, self.likeness(text))) / 2
+        return (weighted_info_nce(logits, like[0]) + weighted_info_nce(logits.T, like[1])) / 2
+
+
+def _primary(ids, encode):
+    """Vectors (n, d) of the items' primary views, zero rows where there is none."""
+    parts = [encode(ids[start : start + _AT_ONCE, 0]) for start in range(0, len(ids), _AT_ONCE)]
+    return torch.cat(parts)
