@@ -24,15 +24,11 @@ class Method(method.Method):
     seeded = True
     space = {
         "supervised": {
-            "constant": (1.0, 5.0, 10.0, 20.0, 60.0, 100.0),
+            "constant": (0.0, 1.0, 3.0, 10.0, 20.0, 60.0),
             "trainer.learning_rate": (0.0015, 0.003, 0.006),
         },
         # cross-view pairs have no text that searches texts, so there the constant changes nothing
         "aligned": {"trainer.learning_rate": (0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
-    }
-    tuned = {
-        "supervised": {"constant": 1.0},
-        "aligned": {"trainer.learning_rate": 0.03},
     }
 
     @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Method(method.Method):
 
     @cached_property
     def parts(self):
-        return method.load_method("bm25"), method.load_method(self.config.dense, track=self.track)
+        return method.load_method("bm25", track="zero-shot"), method.load_method(self.config.dense, track=self.track)
 
     def fit(self, train, valid, trainer):
         return self.parts[1].fit(train, valid, trainer)

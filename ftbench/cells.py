@@ -1,8 +1,8 @@
 """Runs that are not for the board: the cells of a study and the trials of a search, each kept as soon as it is made.
 
-A cell's file has its record and the headline's value of each query, so that cells can be compared in pairs; there is no
-run file. A cell is made again where its id has changed: its method, its settings, its data. Must not know what is
-asked of cells.
+A cell's file has its record and the headline's value of each query or item that asks, so that cells can be compared in
+pairs; there is no run file. A cell is made again where its id has changed: its method, its settings, its data. Must not
+know what is asked of cells.
 """
 
 import json
@@ -20,13 +20,14 @@ from ftbench.errors import FtbenchError, MethodError
 from ftbench.plan import Session, worker_session
 from ftbench.request import Request
 from ftbench.runfile import Run, write_atomic
+from ftbench.scores import Units
 
 
 @dataclass(frozen=True)
 class Cell:
     """A run, named by its key (letters, digits, - and _) within a study or search.
 
-    also: further measures (recall@500) whose value of each query is kept beside the headline's.
+    also: further measures (recall@500) whose values are kept beside the headline's.
     """
 
     key: str
@@ -36,14 +37,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Done:
-    """A cell that was made or found. record: without a run file; status "error" where it failed. values: the headline
-    of each query, by pair ("" where there is one ranking), (q,) float64 in the order of the data set. also: the same of
-    the cell's further measures, by measure, then by pair."""
+    """A cell that was made or found. record: without a run file; status "error" where it failed. values: (u,) float64
+    whose mean is the headline, a value for each query or, of several pairs, for each item that asks (`scores.Units`),
+    in the order of the data set. also: the same of the cell's further measures."""
 
     key: str
     record: Mapping
-    values: Mapping[str, np.ndarray]
-    also: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    values: np.ndarray
+    also: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def score(self) -> float | None:
@@ -143,30 +144,22 @@ def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[D
 
 
 def _kept(folder: Path, cell: Cell, record: Mapping, values: Mapping) -> Done:
-    """A cell as it is written; values: by measure, then by pair, lists with a number or None for each query."""
+    """A cell as it is written; values: by measure, a list with a number for each unit."""
     headline = record["task"]["headline"]
     also = {name: values[name] for name in cell.also if name in values}
-    told = {"record": record, "values": values.get(headline, {})} | ({"also": also} if also else {})
+    told = {"record": record, "values": values.get(headline, [])} | ({"also": also} if also else {})
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
     return _done(cell.key, json.loads(text))
 
 
-def _values(ranked: Run, measure: str) -> dict[str, list]:
-    """A measure of each query, by pair."""
-    found = {pair: metrics.evaluate(own, [measure])[measure] for pair, own in ranked.rankings.items()}
-    return {pair: list(map(_short, own)) for pair, own in found.items()}
-
-
-def _short(value: float) -> float | None:
-    """A query's value to six decimals; None where it has no relevant item."""
-    return None if np.isnan(value) else round(float(value), 6)
+def _values(ranked: Run, measure: str) -> list[float]:
+    """A measure of each unit, to six decimals."""
+    parts = {pair: metrics.evaluate(own, [measure])[measure] for pair, own in ranked.rankings.items()}
+    asked = [(ranked.rankings[pair].query_ids, ~np.isnan(own)) for pair, own in parts.items()]
+    return [round(float(value), 6) for value in Units.of(asked).values(list(parts.values()))]
 
 
 def _done(key: str, told: Mapping) -> Done:
-    also = {measure: _arrays(values) for measure, values in told.get("also", {}).items()}
-    return Done(key, told["record"], _arrays(told["values"]), also)
-
-
-def _arrays(values: Mapping) -> dict[str, np.ndarray]:
-    return {pair: np.array(own, dtype=np.float64) for pair, own in values.items()}
+    also = {measure: np.array(values, dtype=np.float64) for measure, values in told.get("also", {}).items()}
+    return Done(key, told["record"], np.array(told["values"], dtype=np.float64), also)

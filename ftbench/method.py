@@ -136,7 +136,7 @@ class TwoTower(Method):
                 f"the Config of {self.name} has no alignment_weight, by which `objective` weighs the image-text loss. "
                 "Give it one: alignment_weight: float = 0.1"
             )
-        if weight:
+        if weight and batch.both.sum() > 1:
             loss = loss + weight * self.alignment(batch, towers, image, text)
         return loss
 

@@ -4,12 +4,14 @@ A process that dies (killed by the system for its memory, say) takes down nothin
 """
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from threading import Thread
 
 from ftbench.errors import RunError
 
@@ -99,6 +101,13 @@ def _workers(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _ends_quietly() -> None:
-    """A worker leaves Ctrl-C, which all processes of a terminal get, to its parent; when that ends it, it cleans up."""
+    """A worker leaves Ctrl-C, which all processes of a terminal get, to its parent; when that ends it, it cleans up. A
+    parent that is killed has no time for that: then it ends by itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    Thread(target=_ends_with_its_parent, daemon=True).start()
+
+
+def _ends_with_its_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

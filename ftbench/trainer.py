@@ -240,9 +240,9 @@ def _scalar(loss: object) -> torch.Tensor:
 
 
 def _out_of_memory(problem: Exception) -> bool:
-    """Whether torch or Python lacked memory; on a CPU torch says so in a RuntimeError."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(problem, kinds) or "not enough memory" in str(problem)
+    """Whether torch or Python lacked memory; on a CPU torch says so in a RuntimeError, in other words by system."""
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(problem, (torch.OutOfMemoryError, MemoryError)) or any(word in str(problem) for word in words)
 
 
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:

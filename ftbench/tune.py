@@ -29,7 +29,6 @@ from ftbench.method import Method
 from ftbench.request import DEFAULT_METHODS, Named, Request, check, device_of
 from ftbench.runfile import write_atomic
 from ftbench.runner import Session
-from ftbench.scores import Units
 from ftbench.settings import default_settings
 
 FOLDER = "tuning"  # of a results folder
@@ -309,7 +308,7 @@ def _told(planned: _Plan, opened, made: Sequence[Mapping[int, Done | None]]) -> 
         ],
         "trials": [_trial(settings, [done[trial] for done in made if trial in done], len(made))
                    for trial, settings in enumerate(planned.trials)],
-        "chosen": _chosen(planned, opened, made[-1]),
+        "chosen": _chosen(planned, made[-1]),
         "environment": provenance.environment(opened.config.threads, device_of("auto").type),
         "git": provenance.git_state(),
     }  # fmt: skip
@@ -330,26 +329,18 @@ def _trial(settings: Mapping, reached: Sequence[Done | None], rungs: int) -> dic
     }
 
 
-def _chosen(planned: _Plan, opened, last: Mapping[int, Done | None]) -> dict:
+def _chosen(planned: _Plan, last: Mapping[int, Done | None]) -> dict:
     """The best trial of the last rung, and its gain over the defaults there: null where it is the defaults, or they
     failed. settings: those that are not the defaults'."""
     best = best_first(last)[0]
     start, gain = planned.trials[0], dict.fromkeys(("difference", "low", "high", "p"))
     default = last[0] if last[0] is not None and not last[0].failed else None
     if best and default:
-        values = [_units(opened, one) for one in (last[best], default)]
-        found = stats.compare(*values, np.random.default_rng(_SEED))
+        found = stats.compare(last[best].values, default.values, np.random.default_rng(_SEED))
         gain = {name: round(getattr(found, name), 9) for name in gain}
     own = {key: value for key, value in planned.trials[best].items() if value != start[key]}
     score = default.score if default else None
     return {"trial": best + 1, "settings": own, "score": last[best].score, "default": score} | gain
-
-
-def _units(opened, done: Done) -> np.ndarray:
-    """(u,) float64, the headline of each query or item that asks; see `scores.Units`."""
-    parts = [done.values[trial.pair] for trial in opened.trials]
-    units = Units.of([(trial.query_ids, ~np.isnan(own)) for trial, own in zip(opened.trials, parts, strict=True)])
-    return units.values(parts)
 
 
 # --- what a terminal shows

@@ -15,6 +15,9 @@ from ftbench.trainer import Towers, Trainer
 METHODS = ("single_view_clip", "mean_pooling_all_views", "factorized_transport", "factorized_transport_cached")
 SHORT = {
     "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to ..."),
+    "linux": RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: ..."
+    ),
     "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
     "python": MemoryError(),
 }

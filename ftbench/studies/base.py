@@ -12,7 +12,7 @@ from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 
 __all__ = ["BLUE", "COLOURS", "GREY", "Cell", "Difference", "Done", "Figure", "Outcome", "Study", "Timed",
-           "difference", "holm", "mean", "per_query", "spread_labels", "STYLE"]  # fmt: skip
+           "difference", "holm", "mean", "spread_labels", "STYLE"]  # fmt: skip
 
 _SEED = 20250412  # of the bootstrap and the random signs; any constant would do
 
@@ -95,7 +95,8 @@ class Study:
 @dataclass(frozen=True)
 class Difference:
     """Headline of a minus that of b on the same queries, averaged over seeds: mean, 95% bootstrap interval over seeds
-    and queries, p of the randomization test. a, b: the two means; queries, seeds: how many were paired."""
+    and queries, p of the randomization test. a, b: the two means; queries, seeds: how many were paired. Of several
+    pairs of views (cross_view) an item's probes go together: an item that asks is what a query is here."""
 
     mean: float
     low: float
@@ -107,18 +108,6 @@ class Difference:
     seeds: int
 
 
-def per_query(done: Done) -> np.ndarray:
-    """(q,) float64 whose mean over the queries that are not NaN is the headline.
-
-    Where there are several pairs of views (cross_view) the headline is the macro-mean over pairs: the pairs' queries
-    one after the other, each weighed so that every pair counts alike; a query is then one probe of one pair.
-    """
-    parts = [own for _, own in sorted(done.values.items())]
-    counts = [np.count_nonzero(~np.isnan(own)) for own in parts]
-    total, kept = sum(counts), sum(count > 0 for count in counts)
-    return np.concatenate([own * (total / (kept * max(count, 1))) for own, count in zip(parts, counts, strict=True)])
-
-
 def difference(a: Sequence[Done], b: Sequence[Done]) -> Difference:
     """The paired difference of two settings, the cells of one per seed, in the same order of seeds.
 
@@ -127,10 +116,8 @@ def difference(a: Sequence[Done], b: Sequence[Done]) -> Difference:
     """
     if not (a and b and (len(a) == len(b) or 1 in (len(a), len(b)))):
         raise FtbenchError(f"{len(a)} and {len(b)} seeds cannot be paired: expected as many, or one on a side.")
-    tables = [np.array([per_query(done) for done in side]) for side in _alike(a, b)]
-    scored = ~np.isnan(np.concatenate(tables)).any(axis=0)
-    left, right = (table[:, scored] for table in tables)
-    differences = np.broadcast_to(left - right, (max(len(a), len(b)), int(scored.sum())))
+    left, right = (np.array([done.values for done in side]) for side in _alike(a, b))
+    differences = np.broadcast_to(left - right, (max(len(a), len(b)), left.shape[1]))
     low, high = stats.bootstrap(differences, np.random.default_rng(_SEED))
     p = stats.randomization_test(differences.mean(axis=0), np.random.default_rng(_SEED))
     return Difference(float(differences.mean()), low, high, p, float(left.mean()), float(right.mean()),
@@ -139,7 +126,7 @@ def difference(a: Sequence[Done], b: Sequence[Done]) -> Difference:
 
 def _alike(a: Sequence[Done], b: Sequence[Done]) -> tuple[Sequence[Done], Sequence[Done]]:
     """Both sides, where all their cells answered the same queries."""
-    shapes = [{pair: len(own) for pair, own in done.values.items()} for done in (*a, *b)]
+    shapes = [len(done.values) for done in (*a, *b)]
     prints = {done.record["data"]["fingerprint"] for done in (*a, *b)}
     tasks = {done.record["task"]["definition_sha256"] for done in (*a, *b)}
     if len(prints) > 1 or len(tasks) > 1 or any(shape != shapes[0] for shape in shapes):
@@ -157,8 +144,7 @@ def holm(family: Mapping[str, Difference]) -> dict[str, float]:
 
 def mean(cells: Sequence[Done]) -> tuple[float, float, float]:
     """The headline's mean over seeds and its 95% bootstrap interval over seeds and queries."""
-    table = np.array([per_query(done) for done in _alike(cells, cells)[0]])
-    table = table[:, ~np.isnan(table).any(axis=0)]
+    table = np.array([done.values for done in _alike(cells, cells)[0]])
     return float(table.mean()), *stats.bootstrap(table, np.random.default_rng(_SEED))
 
 

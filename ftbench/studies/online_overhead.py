@@ -15,7 +15,8 @@ class OnlineOverhead(Study):
     name = "online-overhead"
     title = "What serving costs"
     question = (
-        "How many bytes per item and how much time per query does each method's index take, against single views?"
+        "How many bytes per item and how much time per query does the index of each method that embeds take, against "
+        "single views? bm25 and a fusion with it search an index of words, which this does not measure."
     )
     hours = 1.0
 

@@ -5,6 +5,8 @@ how plans are solved.
 from collections.abc import Mapping, Sequence
 
 from ftbench.request import Request
+from ftbench.settings import TrainerConfig
+from ftbench.studies import cached_options
 from ftbench.studies.base import COLOURS, GREY, Cell, Done, Figure, Outcome, Study, difference, holm, mean
 from ftbench.studies.words import TITLES, ahead, chance, interval, listed, verdict
 
@@ -12,7 +14,12 @@ TASKS = ("query2item", "cross_view")
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # in units of cosine
 INDEPENDENT = "independent"  # epsilon infinite
 SAMPLED = ("factorized_transport", "factorized_transport_cached")
-_PLAN = {"alignment_weight": "0.1", "iterations": "300", "primary_share": "0.25", "inference": "fused"}
+_SHARE = "0.25"  # of the primary view, in every plan
+# what all have in common; rates and budget are those of `cached_options.base`, alike for all
+_PLAN = {"alignment_weight": "0.1", "iterations": "300", "primary_share": _SHARE, "inference": "fused"}
+_SAMPLED = {"alignment_weight": "0.1", "primary_share": _SHARE, "alignment_share": _SHARE, "loss": "blocks",
+            "inference": "uniform"}  # fmt: skip
+_OF_CACHED = {"rest_weight": "0", "blocks_weight": "0", "weighting": "share"}
 _WHERE = {
     "query2item": "On query2item the plan enters by the image-text loss alone, at a weight of 0.1, since a query has "
     "one view and the plan no choice.",
@@ -27,7 +34,8 @@ class _Continuum(Study):
     question = (
         "How much does the factorized (independent) plan lose against a solved one? The same method is trained with "
         "Sinkhorn plans of epsilon 0.01 to 1 and with the independent plan, which is the limit of an infinite epsilon; "
-        "the two methods that sample views of the independent plan are drawn beside them. Validation split."
+        "the two methods that sample views of the independent plan are drawn beside them. Shares, rates, weights of "
+        "the losses and the budget are alike for all. Validation split."
     )
     hours = 2.5
 
@@ -64,13 +72,17 @@ def _names() -> list[str]:
 
 
 def _request(task: str, name: str, seed: int) -> Request:
+    typed = cached_options.base(task, TrainerConfig().budget)
+    trainer = {key: value for key, value in typed.items() if key.startswith("trainer.")}
     if name in SAMPLED:
-        return Request(name, task, seed=seed, split="valid")
+        own = _SAMPLED | (_OF_CACHED if name == SAMPLED[1] else {})
+        return Request(name, task, seed=seed, settings=tuple((own | trainer).items()), split="valid")
     if name == INDEPENDENT:
         plan = {"plan": "independent"}
     else:
         plan = {"plan": "sinkhorn", "epsilon": name.removeprefix("epsilon").replace("p", ".")}
-    return Request("sinkhorn_transport", task, seed=seed, settings=tuple((_PLAN | plan).items()), split="valid")
+    settings = tuple((_PLAN | plan | trainer).items())
+    return Request("sinkhorn_transport", task, seed=seed, settings=settings, split="valid")
 
 
 def _step_seconds(cells: Sequence[Done]) -> float:
