@@ -4,9 +4,9 @@ Idea: k views of n items could be put together in n^k ways; the loss is how much
 entropic matching of all views. Here k is 4: primary image, title and one sampled auxiliary view of each kind.
 Differs from the paper: the cost is the mean of 1 - cosine over pairs of views (half their mean squared distance); a
 batch is matched in groups of 16, because the cost tensor grows as group^4, so that an item has 15 others to be told
-from where the other losses have 63; the gap is in the place of the image-text loss,
-beside the query loss on the primary and sampled views' weighted mean. An item without an auxiliary view enters with its
-primary in that place. Inference is the mean of all views.
+from where the other losses have 63; the gap is in the place of the image-text loss, beside the query loss on the
+primary and sampled views' weighted mean. An item without an auxiliary view enters with its primary in that place.
+Inference is the mean of all views.
 """
 
 from dataclasses import dataclass

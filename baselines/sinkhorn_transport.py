@@ -23,8 +23,8 @@ _TOLERANCE = 1e-3  # of the plan's marginals, in shares of an item
 
 
 class Method(method.TwoTower):
-    # without an image-text loss there is no plan to solve, so its weight is never 0 here; queries meet weighted means in
-    # training, so that is how they search
+    # without an image-text loss there is no plan to solve, so its weight is never 0 here; queries meet weighted means
+    # in training, so that is how they search
     space = method.spaces(
         {"alignment_weight": (0.03, 0.1, 0.3), "epsilon": (0.03, 0.1, 0.3), "primary_share": (0.1, 0.25, 0.4)},
         {"epsilon": (0.03, 0.1, 0.3), "primary_share": (0.25, 0.4, 0.6), "inference": ("fused", "multi")},
