@@ -15,6 +15,9 @@ class Method(method.Method):
     modalities = ("text",)
     lexical = True
     space = {"zero-shot": {"k1": (0.6, 0.9, 1.2, 1.5, 2.0), "b": (0.0, 0.25, 0.4, 0.75, 1.0)}}
+    tuned = {
+        "zero-shot": {"k1": 2.0, "b": 0.4},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -86,7 +86,7 @@ class _Plan:
 
 def asked(methods: Sequence[str], tasks: Sequence[str], data: Sequence[str], common: Asked) -> list[Asked]:
     """One search per method, task and data set, all checked. The method `default` stands for those of the board that
-    are trained and declare a space for the task's track. Raises FtbenchError with everything that is wrong."""
+    declare a space for the task's track and can enter it. Raises FtbenchError with everything that is wrong."""
     found, wrong = [], {}
     for name in data:
         for task in tasks:
@@ -106,7 +106,8 @@ def _expanded(method: str, task: str, data: str) -> list[str]:
     if method != "default":
         return [method]
     named = {name: check(Request(name, task, data)) for name in DEFAULT_METHODS}
-    return [name for name, one in named.items() if one.method.trained and one.track in one.method.space]
+    open_to = {name for name, one in named.items() if one.task.kind == "query2item" or "image" in one.method.modalities}
+    return [name for name, one in named.items() if name in open_to and one.track in one.method.space]
 
 
 def plan(one: Asked) -> _Plan:
