@@ -31,9 +31,6 @@ class Method(method.TwoTower):
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("views", "fused", "blocks")},
         {"alignment_share": (0.4, 0.5, 0.6), "loss": ("views", "blocks"), "rest_weight": (0.0, 0.3, 1.0)},
     )
-    tuned = {
-        "aligned": {"trainer.learning_rate": 0.03, "alignment_share": 0.6, "loss": "blocks", "rest_weight": 1.0},
-    }
 
     @dataclass(frozen=True)
     class Config:
@@ -125,6 +122,7 @@ class Method(method.TwoTower):
         fused = weighted_mean(side.bank[rows], weights)  # (b, m, d), (b, m) -> (b, d)
         fixed = weights.detach()
         fused = fused + fixed[:, :1] * (primary - primary.detach())
+        taken = []
         for columns, vectors in zip(drawn, auxiliaries, strict=True):
             own = columns.clamp(min=0)[:, None]
             part = fixed.gather(1, own.to(fixed.device))
@@ -132,14 +130,15 @@ class Method(method.TwoTower):
                 part = part / chances.gather(1, own).clamp(min=1e-9).to(part.device)
             part = torch.where((columns >= 0)[:, None].to(part.device), part, 0) / config.draws
             fused = fused + part * (vectors - vectors.detach())
+            taken.append(part)
         there = (drawn[0] >= 0).to(fixed.device)
         self.sampled.append(
             [SampledViews(primary, vectors, torch.where(there, fixed[:, 0], 1)) for vectors in auxiliaries]
         )
-        self.encoded += [(side.kind, primary, fixed[:, 0], torch.from_numpy(ids[:, 0] >= 0))]
-        for columns, vectors in zip(drawn, auxiliaries, strict=True):
+        self.encoded += [(side.kind, primary, fixed[:, 0], fixed[:, :1], torch.from_numpy(ids[:, 0] >= 0))]
+        for columns, vectors, part in zip(drawn, auxiliaries, taken, strict=True):
             own = fixed.gather(1, columns.clamp(min=0)[:, None].to(fixed.device))[:, 0]
-            self.encoded.append((side.kind, vectors, own, columns >= 0))
+            self.encoded.append((side.kind, vectors, own, part, columns >= 0))
         return fused
 
     @staticmethod
@@ -195,11 +194,12 @@ class Method(method.TwoTower):
     def _rest_loss(self, batch, towers, image, text):
         """Each encoded view against the vectors of all other views of the items: what is left when it searches."""
         terms = []
-        for kind, vectors, weights, there in self.encoded:
+        for kind, vectors, weights, part, there in self.encoded:
             kept = (there & batch.both).to(vectors.device)
             own, other = (image, text) if kind == "image" else (text, image)
             # of an item whose only view of this kind it is, nothing of the kind is left but rounding
-            left = torch.where(weights[:, None] < 1 - 1e-4, own - weights[:, None] * vectors.detach(), 0.0)
+            rest = own - weights[:, None] * vectors.detach() - part * (vectors - vectors.detach())
+            left = torch.where(weights[:, None] < 1 - 1e-4, rest, 0.0)
             if kept.sum() > 1:
                 rest = method.item_vector(left, other, F.normalize)
                 terms.append(symmetric_info_nce(vectors[kept], rest[kept], towers.scale))

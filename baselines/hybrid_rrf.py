@@ -28,7 +28,7 @@ class Method(method.Method):
             "trainer.learning_rate": (0.0015, 0.003, 0.006),
         },
         # cross-view pairs have no text that searches texts, so there the constant changes nothing
-        "aligned": {"trainer.learning_rate": (0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
+        "aligned": {"trainer.learning_rate": (0.001, 0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
     }
 
     @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def item_vector(image_mean, text_mean, normalize):
 def spaces(supervised: Mapping[str, tuple] | None = None, aligned: Mapping[str, tuple] | None = None) -> dict:
     """What `ftbench tune` tries of a two-tower method: the rates and the loss weight that all share, and its own."""
     rates = {"trainer.learning_rate": (0.0015, 0.003, 0.006), "alignment_weight": (0.0, 0.1, 0.3)}
-    slower = {"trainer.learning_rate": (0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)}
+    slower = {"trainer.learning_rate": (0.001, 0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)}
     return {"supervised": rates | dict(supervised or {}), "aligned": slower | dict(aligned or {})}
 
 
