@@ -142,18 +142,17 @@ def test_mined_negatives_by_a_loop():
 
 
 def test_each_encoded_view_meets_the_rest_of_its_item_by_a_loop():
-    """Item 1 has one image and one text: what is left of it is the other kind alone."""
+    """Values and gradients. Item 1 has one image and one text: what is left of it is the other kind alone."""
     method, towers = begun("aligned")
     items = np.array([0, 1, 2])
     generator = torch.Generator().manual_seed(2)
     image, text = (method._fused(side, items, generator) for side in method.sides)
     batch = Batch(items, torch.ones(3, dtype=torch.bool))
-    found = float(method._rest_loss(batch, towers, image, text).detach())
-    unit = lambda v: v / v.norm() if v.norm() > 1e-6 else v * 0  # noqa: E731
+    found = method._rest_loss(batch, towers, image, text)
     terms = []
     for side, other in ((method.sides[0], text), (method.sides[1], image)):
         encoded = [own for own in method.encoded if own[0] == side.kind]
-        for _, vectors, _, there in encoded:
+        for _, vectors, _, _, there in encoded:
             rows = [i for i in range(3) if there[i]]
             if len(rows) < 2:
                 continue
@@ -163,12 +162,22 @@ def test_each_encoded_view_meets_the_rest_of_its_item_by_a_loop():
                 for m in range(side.ids.shape[1]):
                     view = side.bank[i, m]
                     if side.ids[i, m] >= 0 and not torch.equal(view, vectors[i].detach()):
-                        total += side.shares[i, m] * view
-                rest.append(unit(unit(total) + unit(other[i].detach())))
-            logits = torch.stack([2 * torch.stack([vectors[i].detach() @ r for r in rest]) for i in rows])
-            terms.append(float(-(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2))
+                        total = total + side.shares[i, m] * view
+                for _, more, _, part, is_there in encoded:  # the other encoded view brings its gradient
+                    if more is not vectors and is_there[i]:
+                        total = total + part[i] * (more[i] - more[i].detach())
+                rest.append(_unit(_unit(total) + _unit(other[i])))
+            logits = torch.stack([2 * torch.stack([vectors[i] @ r for r in rest]) for i in rows])
+            terms.append(-(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2)
     assert len(terms) == 3, "two of images, one of titles: no item has a second text"
-    assert found == pytest.approx(sum(terms) / 3, rel=1e-4)
+    expected = sum(terms) / 3
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    gradients = [torch.autograd.grad(one, towers.vectors, retain_graph=True)[0] for one in (found, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+def _unit(vector):
+    return vector / vector.norm() if vector.norm() > 1e-6 else vector * 0
 
 
 @pytest.mark.parametrize("track", ["supervised", "aligned"])
