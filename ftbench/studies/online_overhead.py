@@ -8,6 +8,7 @@ from ftbench.studies.scaling import ratios
 from ftbench.studies.serving_cost import QUERIES, ROUNDS, SINGLE, TRAINING_STEPS
 
 LIMIT = 1.02
+MORE = {"sinkhorn_transport": {"inference": "multi"}}  # methods that may keep a vector for every view, too
 FUSED = ("factorized_transport", "factorized_transport_cached")
 
 
@@ -24,7 +25,10 @@ class OnlineOverhead(Study):
         names = [SINGLE, *FUSED]
         names += [name for name in method_names() if name not in names and _embeds(name)]
         function = "ftbench.studies.serving_cost:served"
-        return [Timed(name, function, {"method": name, "data": "studio"}, name) for name in names]
+        made = [Timed(name, function, {"method": name, "data": "studio"}, name) for name in names]
+        for name, settings in MORE.items():
+            made.append(Timed(f"{name}-multi", function, {"method": name, "data": "studio", **settings}, name))
+        return made
 
     def outcome(self, done):
         if not done:

@@ -1,6 +1,7 @@
 """A method's index against that of single views, in turn in one process. What the cells of online_overhead call."""
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,8 +11,9 @@ SINGLE = "single_view_clip"
 _RESAMPLES, _SEED = 10_000, 20250412
 
 
-def served(method: str, data: str) -> dict:
-    """Bytes per item and milliseconds of a single query for a method's index and for one of single views.
+def served(method: str, data: str, **settings: str) -> dict:
+    """Bytes per item and milliseconds of a single query for a method's index and for one of single views. settings: of
+    the method, as typed, in the place of those it is tuned to.
 
     Both are flat FAISS indexes over all items of `data`, embedded by the same towers: those that the method trained for
     TRAINING_STEPS. In each of ROUNDS rounds QUERIES test queries are searched in both, which comes first in turn.
@@ -23,7 +25,7 @@ def served(method: str, data: str) -> dict:
     from ftbench.search import serve_index
     from ftbench.views import text_probes
 
-    own, single, embedder, catalogue = _embedded(method, data)
+    own, single, embedder, catalogue = _embedded(method, data, settings)
     texts = [query.text for query in catalogue.queries("test")][:QUERIES]
     probes = np.asarray(load(SINGLE).embed(text_probes(texts), embedder), dtype=np.float32)
     found: dict[str, list] = {"own": [], "single": []}
@@ -47,14 +49,14 @@ def served(method: str, data: str) -> dict:
     }  # fmt: skip
 
 
-def load(method: str):
-    """A method as it is tuned for queries."""
+def load(method: str, settings: Mapping[str, str] | None = None):
+    """A method as it is tuned for queries, but for settings as typed."""
     from ftbench.method import load_method
 
-    return load_method(method, track="supervised")
+    return load_method(method, dict(settings or {}), track="supervised")
 
 
-def _embedded(method: str, data: str):
+def _embedded(method: str, data: str, settings: Mapping[str, str]):
     """A method's item vectors of all items, those of single views through the same towers, its embedder, the data."""
     from dataclasses import replace
 
@@ -70,7 +72,7 @@ def _embedded(method: str, data: str):
     from ftbench.views import views_of
 
     catalogue = Session(None, lambda title: silent).catalogue(data)
-    loaded, encoder, device = load(method), load_encoder(default_encoder(data)), torch.device("cpu")
+    loaded, encoder, device = load(method, settings), load_encoder(default_encoder(data)), torch.device("cpu")
     train, valid = training_sets(load_task("query2item", data), catalogue, "supervised")
     config = replace(trainer_settings(loaded), steps=TRAINING_STEPS, threads=1)
     trained = loaded.fit(train, valid, Trainer(encoder, config, "equal-steps", 0, device, lambda title: silent))
