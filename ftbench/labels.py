@@ -6,6 +6,7 @@ query performance predictors compare with, is the mean of the shifted scores ove
 labeller: for bm25, where items without a word of the query are the lowest, and for cosines, which may be negative.
 """
 
+import hashlib
 import io
 import json
 import zipfile
@@ -18,7 +19,7 @@ import numpy as np
 from ftbench.errors import RunError
 from ftbench.files import write_atomic
 
-_AT_ONCE = 64  # queries whose scores are held at a time
+_AT_ONCE = 16_000_000  # scores held at a time (64 MB)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,9 @@ def label(
     if k < 1:
         raise RunError(f"weak labels: the top {k} items asked for, expected 1 or more.")
     parts = []
-    for start in range(0, len(queries), _AT_ONCE):
-        rows = slice(start, min(start + _AT_ONCE, len(queries)))
+    step = max(1, _AT_ONCE // max(size, 1))
+    for start in range(0, len(queries), step):
+        rows = slice(start, min(start + step, len(queries)))
         found = np.asarray(scores_of(rows), dtype=np.float32)
         if found.shape != (rows.stop - start, size):
             raise RunError(
@@ -118,6 +120,20 @@ def label(
         parts.append(_top(found, min(k, size)))
     items, scores, corpus = (np.concatenate(part) for part in zip(*parts, strict=True))
     return WeakLabels(labeller, identity, items, scores, corpus, size)
+
+
+def merged(given: Sequence[WeakLabels], shares: Sequence[float], queries: Sequence[str], k: int) -> WeakLabels:
+    """The top k of several labellers' lists: their scores, each times its labeller's share, added up; what a list does
+    not name has 0 of it. A query that a labeller leaves without labels has those of the others alone."""
+    names = " + ".join(one.labeller for one in given)
+    told = json.dumps([[one.identity, share] for one, share in zip(given, shares, strict=True)] + [k])
+    everything = np.arange(given[0].size)
+
+    def scores_of(rows: slice) -> np.ndarray:
+        asked = np.arange(rows.start, rows.stop)
+        return sum(np.float32(share) * one.of(asked, everything) for one, share in zip(given, shares, strict=True))
+
+    return label(names, hashlib.sha256(told.encode()).hexdigest(), scores_of, queries, given[0].size, k)
 
 
 def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Weak supervision as expectation–maximisation with the relevant item as the latent variable. Pure functions on tensors.
+"""Weak supervision as expectation–maximisation, the relevant item being latent. Pure functions on tensors.
 
 The model: a query q is about one item z of a collection, drawn from the ranker's p_theta(z | q), the softmax of its
 scores. The labeller's scores y of q are observed, and drawn from an emission p(y | z), proportional to

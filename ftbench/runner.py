@@ -2,12 +2,13 @@
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from ftbench import outputs, provenance, record, search
+from ftbench.catalogue import cache_folder
 from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
 from ftbench.plan import Plan, Session, draft_of, error, failed, identity, plan, whole
@@ -137,6 +138,7 @@ def _fit(planned: Plan, session: Session) -> Trained | None:
         device=device_of(planned.request.device),
         progress=session.progress,
         zero_shot=planned.track == "zero-shot",
+        folder=cache_folder() / "stages" / record.record_id(record.key(draft_of(planned))),
     )
     return planned.method.fit(train, valid, trainer)
 
@@ -171,11 +173,25 @@ def _measured(planned: Plan, session: Session) -> tuple[Run, dict]:
     scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
     clock["total"] = time.perf_counter() - clock["total"]
     training = {"curve": [list(point) for point in trained.curve] if trained else []}
+    if trained and trained.stages:
+        training["generations"] = [_of_stage(stage, planned, session) for stage in trained.stages]
     if trained and trained.adaptations:
         training["adaptations"] = list(trained.adaptations)
         session.tell(f"{planned.method.name}: {'; '.join(trained.adaptations)}")
     cost = _cost(trained, embedder, clock, serving)
     return ranked, scored | {"cost": cost, "training": training, "status": "ok", "error": None}
+
+
+def _of_stage(stage, planned: Plan, session: Session) -> dict:
+    """What a record says of a stage: what its method told, and the scores of its model."""
+    embedder = Embedder(
+        stage.trained, planned.encoder, device_of(planned.request.device), session.progress("Embedding")
+    )
+    clock = {"embed": 0.0, "search": 0.0}
+    own = replace(planned, method=stage.method)
+    ranked = Run({trial.pair: _rank(own, trial, embedder, clock)[0] for trial in planned.trials})
+    scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
+    return stage.told | {"scores": {name: score["mean"] for name, score in scored["scores"].items()}}
 
 
 def _rank(planned: Plan, trial: Trial, embedder: Embedder | None, clock: dict):
