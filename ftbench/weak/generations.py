@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ftbench import losses, performance
 from ftbench.batches import Targets, TrainingSet
-from ftbench.errors import RunError, counted
+from ftbench.errors import RunError
 from ftbench.files import write_atomic
 from ftbench.labels import WeakLabels, merged
 from ftbench.settings import TrainerConfig
@@ -94,7 +95,7 @@ class Generations:
             lists = [shuffled(one, self.config.shuffled, self.trainer.seed) for one in lists]
         if not lists[0].labelled.any():
             raise RunError(
-                f"the labeller {spec} scores all items alike for each of {counted(len(lists[0]), 'training query')}: "
+                f"the labeller {spec} scores all items alike for each of the {len(lists[0]):,} training queries: "
                 "there is nothing to learn from. Try another labeller."
             )
         return Opinion(spec, 0, "weak", method, trained, *lists)
@@ -218,7 +219,7 @@ class Generations:
             told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             model = self.trainer.encoder.build(self.trainer.seed)
             model.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        except (OSError, ValueError, RuntimeError):
+        except (OSError, ValueError, RuntimeError, SafetensorError):
             return None
         curve = tuple((int(step), float(loss)) for step, loss in told["curve"])
         return Trained(model.to(self.trainer.device).eval(), Meter(**told["meter"]), told["steps"], told["seconds"],
