@@ -115,8 +115,9 @@ def _labelled(data: TrainingSet, config: TrainerConfig, generator: np.random.Gen
     """Items that queries' lists name, each with some of the queries that name it.
 
     A batch takes LIST items of one query's list, then of the next query's, in a seeded order of queries: drawn without
-    replacement by the softmax of its labels. Each item's queries are drawn likewise among those that name it, by the
-    item's share of their lists times their weight.
+    replacement by the softmax of its labels. That query is one of the first of these items; the other queries of an
+    item are drawn likewise among those that name it, by the item's share of their lists. The last, smaller batch of a
+    pass over the queries is kept where it has at least 2 items.
     """
     targets = data.targets
     labels, weights = targets.labels, np.asarray(targets.weights, dtype=np.float32)
@@ -131,18 +132,25 @@ def _labelled(data: TrainingSet, config: TrainerConfig, generator: np.random.Gen
         top = np.where(labels.labelled, logits.max(axis=1, initial=-np.inf), 0)[:, None]
         shares = np.exp(logits - top)
     logs = logits - top - np.log(np.maximum(shares.sum(axis=1, keepdims=True), 1e-30))  # log softmax, (q, k)
-    queries_of = _inverse(labels, logs + np.log(np.maximum(weights, 1e-30))[:, None], asked)
+    queries_of = _inverse(labels, logs, asked)
     both = (data.views.images >= 0).any(axis=1) & (data.views.texts >= 0).any(axis=1)
-    chosen: list[int] = []
     while True:
-        for anchor in generator.permutation(asked):
-            drawn = labels.items[anchor][_draw(logs[anchor], LIST, generator)]
-            chosen += [item for item in drawn.tolist() if item not in chosen]
-            if len(chosen) < config.batch_size:
+        chosen: dict[int, int] = {}  # item: the query whose list it was drawn from, -1 but for a list's first
+        order = generator.permutation(asked)
+        for place, anchor in enumerate(order):
+            drawn = labels.items[anchor][_draw(logs[anchor], LIST, generator)].tolist()
+            for item in drawn:
+                chosen.setdefault(item, int(anchor) if item == drawn[0] else -1)
+            if len(chosen) < config.batch_size and (place + 1 < len(order) or len(chosen) < 2):
                 continue
-            items = np.array(chosen[: config.batch_size])
-            chosen = []
-            queries = np.stack([_queries(*queries_of[item], config.queries_per_item, generator) for item in items])
+            items = np.array(list(chosen)[: config.batch_size])
+            queries = np.stack(
+                [
+                    _queries(*queries_of[item], chosen[item], config.queries_per_item, generator)
+                    for item in items.tolist()
+                ]
+            )
+            chosen = {}
             own = labels.of(queries.reshape(-1), items).reshape(*queries.shape, len(items))
             yield Batch(
                 items,
@@ -172,6 +180,9 @@ def _draw(logs: np.ndarray, count: int, generator: np.random.Generator) -> np.nd
     return np.argsort(-(logs + generator.gumbel(size=len(logs))), kind="stable")[:count]
 
 
-def _queries(queries: np.ndarray, logs: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """(count,) queries of an item; repeated where it has fewer."""
-    return np.resize(queries[_draw(logs, count, generator)], count)
+def _queries(
+    queries: np.ndarray, logs: np.ndarray, first: int, count: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(count,) queries of an item, `first` among them unless it is -1; repeated where it has fewer."""
+    drawn = queries[_draw(np.where(queries == first, -np.inf, logs), count, generator)]
+    return np.resize(np.concatenate([[first], drawn]) if first >= 0 else drawn, count)

@@ -19,7 +19,7 @@ import numpy as np
 from ftbench.errors import RunError
 from ftbench.files import write_atomic
 
-_AT_ONCE = 16_000_000  # scores held at a time (64 MB)
+_AT_ONCE = 64_000_000  # scores held at a time (256 MB)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +57,18 @@ class WeakLabels:
 
     def of(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
         """(r, b) float32: the scores of items (b,) for queries (r,), positions both; 0 beyond a query's list."""
-        own = self.items[queries]  # (r, k)
-        table = np.zeros((len(queries), self.size + 1), dtype=np.float32)
-        np.put_along_axis(table, np.where(own >= 0, own, self.size), self.scores[queries], axis=1)
-        return table[:, items]
+        column = np.full(self.size + 1, len(items))  # the last entry is that of items -1
+        column[items] = np.arange(len(items))
+        table = np.zeros((len(queries), len(items) + 1), dtype=np.float32)
+        np.put_along_axis(table, column[self.items[queries]], self.scores[queries], axis=1)
+        return table[:, :-1]
+
+    def above_the_rest(self) -> "WeakLabels":
+        """The same lists with scores above those of the items that are not on them: above the last one's of a full
+        list, since what would follow scores about as high; of a shorter list above the collection's lowest, as before.
+        A list of equal scores keeps them."""
+        last = np.where(self.scores[:, -1] < self.scores[:, 0], self.scores[:, -1], 0)[:, None]
+        return replace(self, scores=np.where(self.items >= 0, self.scores - last, 0).astype(np.float32))
 
     def normalised(self) -> "WeakLabels":
         """The same lists with scores from 0, the collection's lowest, to 1, each query's highest."""

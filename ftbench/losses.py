@@ -142,16 +142,19 @@ def listwise_cross_entropy(logits: Tensor, labels: Tensor, temperature: float) -
     """Cross-entropy of a row's logits from its softened labels: -sum_j softmax(labels / temperature)_j
     log softmax(logits)_j (Cao et al. 2007, ListNet, top-one probabilities).
 
-    logits, labels: (b, g) float. temperature: > 0, in units of the labels. Returns (b,), one loss per row. Raises
-    RunError where the shapes differ.
+    logits, labels: (b, g) float, a label -inf where an item has none: it is in the model's softmax alone. temperature:
+    > 0, in units of the labels. Returns (b,), one loss per row, 0 for a row without labels. Raises RunError where the
+    shapes differ.
     """
     _check_labels(logits, labels)
-    return -((labels / temperature).softmax(1) * logits.log_softmax(1)).sum(1)
+    labels = labels.masked_fill(labels.isneginf().all(1, keepdim=True), -1e9)
+    none = (labels == -1e9).all(1)
+    return torch.where(none, 0.0, -((labels / temperature).softmax(1) * logits.log_softmax(1)).sum(1))
 
 
 def pairwise_logistic(logits: Tensor, labels: Tensor) -> Tensor:
     """Logistic loss of a row's pairs, each by how far its labels are apart: the mean of log(1 + exp(z_j - z_i)) over
-    pairs with l_i > l_j, weighted by l_i - l_j (Burges et al. 2005, RankNet; the weights after Dehghani et al. 2017).
+    pairs with l_i > l_j, weighted by l_i - l_j (Burges et al. 2005, RankNet; the weights are ours).
 
     logits z, labels l: (b, g) float. Returns (b,), 0 for a row whose labels are all alike. Raises RunError where the
     shapes differ.

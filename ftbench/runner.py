@@ -1,5 +1,6 @@
 """A run from its request to its record: the steps of the design, in order. Must not know the page or the terminal."""
 
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,7 @@ def keep(made: Attempt, session: Session) -> Outcome:
         path = record.write(folder, made.record, {})
         return Outcome(made.request, made.record, path, problem=made.problem)
     path = record.write(folder, made.record, made.ranked.rankings, made.judgements, made.ranked.slices)
+    shutil.rmtree(stages_folder(made.record["id"]), ignore_errors=True)
     return Outcome(made.request, record.read(path), path)
 
 
@@ -128,8 +130,16 @@ def _threads(count: int):
         torch.use_deterministic_algorithms(deterministic)
 
 
+def stages_folder(record_id: str) -> Path:
+    """Where a run that trains in stages keeps them until it is written."""
+    return cache_folder() / "stages" / record_id
+
+
 def _fit(planned: Plan, session: Session) -> Trained | None:
     train, valid = training_sets(planned.task, planned.catalogue, planned.track)
+    folder = stages_folder(record.record_id(record.key(draft_of(planned))))
+    if session.force:
+        shutil.rmtree(folder, ignore_errors=True)
     trainer = Trainer(
         encoder=planned.encoder,
         config=planned.config,
@@ -138,7 +148,7 @@ def _fit(planned: Plan, session: Session) -> Trained | None:
         device=device_of(planned.request.device),
         progress=session.progress,
         zero_shot=planned.track == "zero-shot",
-        folder=cache_folder() / "stages" / record.record_id(record.key(draft_of(planned))),
+        folder=folder,
     )
     return planned.method.fit(train, valid, trainer)
 

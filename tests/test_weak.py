@@ -17,6 +17,7 @@ from ftbench.request import Request, check
 from ftbench.settings import TrainerConfig
 from ftbench.task import load_task, training_sets
 from ftbench.weak import reranked
+from ftbench.weak.generations import Generations
 from ftbench.weak.labellers import agreement, shuffled
 
 FORMS = ("weak_supervision", "gws_self", "gws_cross", "gws_joint", "gws_greedy")
@@ -34,6 +35,15 @@ def _fit(name, toy, encoder, folder=None, track="weak", budget=3000.0, **setting
 
 
 # --- what is in reach
+
+
+def test_places_and_names_of_queries_tell_nothing_of_items(toy):
+    """Sources list queries item by item, and name them after items."""
+    plain = [query.text for query in toy.queries("train")]
+    for track in ("weak", "weak-validated"):
+        train, valid = _sets(toy, track)
+        assert sorted(train.query_texts) == sorted(plain) and list(train.query_texts) != plain
+        assert train.query_ids == () and bool(valid.query_ids) == (track == "weak-validated")
 
 
 def test_the_weak_track_hands_over_queries_and_nothing_that_judges_them(toy):
@@ -160,24 +170,43 @@ def test_who_learns_from_whom(name, toy, encoder):  # noqa: F811
     assert trained.model is [s.trained for s in trained.stages if s.told["role"] == "ranker"][-1].model
 
 
-def test_greedy_adds_what_improves_the_criterion_and_no_more(toy, encoder, monkeypatch):  # noqa: F811
-    from ftbench.weak.generations import Generations
-
+def test_greedy_adds_what_agrees_better_with_the_others_and_no_more(toy, encoder, monkeypatch):  # noqa: F811
     worth = {frozenset(["bm25"]): 0.5, frozenset(["ranker-1"]): 0.6, frozenset(["second-1"]): 0.2,
              frozenset(["ranker-1", "bm25"]): 0.7, frozenset(["ranker-1", "second-1"]): 0.65,
              frozenset(["ranker-1", "bm25", "second-1"]): 0.7}  # fmt: skip
-    monkeypatch.setattr(
-        Generations, "criterion", lambda self, weak, chosen: worth.get(frozenset(o.name for o in chosen), 0.1)
-    )
+    monkeypatch.setattr(Generations, "agreement", lambda self, pool, chosen: worth[frozenset(o.name for o in chosen)])
     _, trained = _fit("gws_greedy", toy, encoder, generations="2")
     assert [stage.told["labels"] for stage in trained.stages[2:]] == [["ranker-1", "bm25"]] * 2
 
 
-def test_it_stops_where_the_criterion_does_not_improve_and_serves_the_generation_before(toy, encoder, monkeypatch):  # noqa: F811
-    from ftbench.weak.generations import Generations
+def test_agreement_is_with_the_labels_of_the_others(toy, encoder):  # noqa: F811
+    """A labeller agrees with itself wholly, with none where all are chosen."""
+    method = load_method("gws_greedy", SMALL, "weak")
+    made = Generations(method, *_sets(toy), trainer_of(encoder))
+    one, two = (made._weak_of(spec) for spec in ("bm25", "bm25:title_only=true"))
+    made.weak = one
+    same = replace(one, name="same")
+    assert made.agreement([one, same], [one]) == pytest.approx(1.0)
+    assert 0 < made.agreement([one, two], [one]) < 1 and made.agreement([one, two], [one, two]) == -1.0
 
+
+def test_with_judgements_agreement_is_with_them(toy, encoder):  # noqa: F811
+    method = load_method("gws_greedy", SMALL, "weak-validated")
+    made = Generations(method, *_sets(toy, "weak-validated"), trainer_of(encoder))
+    made.weak = made._weak_of("bm25")
+    ranks = made.mean([(made.weak.valid, 1.0)], "valid").items
+    valid = made.data["valid"]
+    wanted = {one.query_id: one.item_id for one in valid.judgements}
+    expected = []
+    for query, row in zip(valid.query_ids, ranks.tolist(), strict=True):
+        place = [valid.item_ids[i] if i >= 0 else "" for i in row].index(wanted[query]) + 1
+        expected.append(1 / np.log2(place + 1))
+    assert made.agreement([made.weak], [made.weak]) == pytest.approx(np.mean(expected))
+
+
+def test_it_stops_where_nothing_improves_and_serves_the_generation_before(toy, encoder, monkeypatch):  # noqa: F811
     values = iter([0.3, 0.5, 0.4, 0.9])
-    monkeypatch.setattr(Generations, "criterion", lambda *_: next(values))
+    monkeypatch.setattr(Generations, "_criterion", lambda *_: next(values))
     method, trained = _fit("gws_self", toy, encoder, generations="4", stop="true", budget=5000.0)
     assert len(trained.stages) == 3
     assert trained.model is trained.stages[1].trained.model and method.made["ranker"].name == "ranker-2"
@@ -196,7 +225,9 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(toy, encod
     monkeypatch.setattr("ftbench.method.TwoTower.fit", stopping)
     with pytest.raises(KeyboardInterrupt):
         _fit("gws_self", toy, encoder, tmp_path / "own")
-    assert sorted(p.name for p in (tmp_path / "own").iterdir()) == ["ranker-1.json", "ranker-1.safetensors"]
+    left = {p.name for p in (tmp_path / "own").iterdir()}
+    assert {"ranker-1.json", "ranker-1.safetensors", "ranker-1-train.npz", "weak-bm25-train.npz"} <= left
+    assert "ranker-2.json" not in left
     calls += [1] * 2
     _, again = _fit("gws_self", toy, encoder, tmp_path / "own")
     assert len(calls) == 4 + 2
@@ -326,3 +357,23 @@ def test_a_budget_that_labelling_would_spend_is_refused(toy, encoder):  # noqa: 
 def test_settings_are_checked_together():
     with pytest.raises(FtbenchError, match="3 problems"):
         load_method("gws_self", {"generations": "0", "temperature": "0", "drop": "1"}, "weak")
+    with pytest.raises(FtbenchError, match="serve=rerank needs a second ranker"):
+        load_method("gws_self", {"serve": "rerank"}, "weak")
+    with pytest.raises(FtbenchError, match="log odds, which loss=pairwise cannot learn"):
+        load_method("gws_self", {"mix": "posterior", "loss": "pairwise"}, "weak")
+
+
+def test_the_last_batch_of_a_pass_is_smaller_and_no_catalogue_is_too_small(toy):
+    train, _ = _sets(toy)
+    data = replace(train, targets=Targets(_labels(queries=20, items=20), np.ones(20), 0.2, losses.pairwise_logistic))
+    stream = batches_of(data, TrainerConfig(batch_size=64), 0)
+    assert 2 <= len(next(stream).items) <= 20 and len(next(stream).items) >= 2
+
+
+def test_a_batch_asks_the_query_that_brought_its_items(toy):
+    train, _ = _sets(toy)
+    labels = _labels(queries=20, items=20)
+    data = replace(train, targets=Targets(labels, np.ones(20), 0.2, losses.pairwise_logistic))
+    batch = next(batches_of(data, TrainerConfig(batch_size=8, queries_per_item=1), 0))
+    named = [sum(item in labels.items[query] for item in batch.items) for query in batch.queries[:, 0]]
+    assert max(named) >= 4

@@ -234,8 +234,8 @@ def _labellers(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
         return [], []
     caption = (
         "What iterating changes against one generation by the quality of the weak labels, with 95% intervals over "
-        "queries; right of 0 iterating helps. Blue: certain after Holm's correction within a labeller. Seed 0, studio's "
-        "test split."
+        "queries; right of 0 iterating helps. Blue: certain after Holm's correction within a labeller. Seed 0, "
+        "studio's test split."
     )
     size = (7.2, 1.4 + 0.3 * len(rows))
     return told, [

@@ -49,7 +49,7 @@ class Config:
     importance: Literal["none", "nqc", "wig", "smv", "clarity", "entropy"] = "none"  # predictor that weighs queries
     clip: float = 3.0  # the highest query weight, in multiples of the mean
     drop: float = 0.0  # share of queries of the lowest predicted performance left out; the others then count alike
-    stop: bool = False  # at the first generation that does not improve the criterion; the one before is served
+    stop: bool = False  # at the first generation that does not improve what is observed of validation queries
     serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
     candidates: int = 100  # that are reranked
     shuffled: float = 0.0  # share of queries that get another's weak labels: a worse labeller, for studies
@@ -62,6 +62,8 @@ class Config:
         found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1" for k in ("keep", "shuffled")
                   if not 0 <= getattr(self, k) <= 1]  # fmt: skip
         found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
+        if self.mix == "posterior" and self.loss != "listwise":
+            found.append(f"mix=posterior gives log odds, which loss={self.loss} cannot learn; expected loss=listwise")
         for key in ("labeller", "ranker", "second"):
             try:
                 self._check(key)
@@ -112,6 +114,11 @@ class WeakSupervision(Method):
     def parts(self):
         labellers = [weak_labeller(spec) for spec in self.config.labeller.split("+")]
         return tuple({part.name: part for part in (*labellers, *self.rankers.values())}.values())
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        if self.config.serve == "rerank" and len(self.roles) < 2:
+            raise RunError("serve=rerank needs a second ranker, which this form does not have; expected serve=ranker")
 
     @property
     def lexical(self):

@@ -11,22 +11,23 @@ import torch
 from ftbench import latent
 from ftbench.batches import TrainingSet
 from ftbench.embedder import Embedder
+from ftbench.encoders.base import Encoder, weights_sha256
 from ftbench.errors import RunError
 from ftbench.items import silent
-from ftbench.labels import WeakLabels, label
+from ftbench.labels import WeakLabels
 from ftbench.method import Method, load_method
 from ftbench.trainer import FORWARD_PASS, Trained, Trainer
-from ftbench.vectors import as_float32, probe_vectors, scorer
+from ftbench.vectors import LOWEST, as_float32, probe_vectors, scorer
 from ftbench.views import text_probes
 
+SPLITS = ("train", "valid")
 _DEPTH = 10  # ranks by which two lists are compared
 
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
     """A labeller and its lists of both splits. generation: 0 for a weak labeller. role: which of a form's rankers it
-    is. method, trained: what labels (trained is None where nothing is). observed: the mean over training queries of
-    the observed-data objective of `ftbench.latent`, None where there is none."""
+    is. method, trained: what labels (trained is None where nothing is)."""
 
     name: str
     generation: int
@@ -35,7 +36,6 @@ class Opinion:
     trained: Trained | None
     train: WeakLabels
     valid: WeakLabels
-    observed: float | None = None
 
 
 def weak_labeller(spec: str) -> Method:
@@ -53,7 +53,8 @@ def weak_labeller(spec: str) -> Method:
 
 def scores_of(method: Method, trained: Trained | None, data: TrainingSet, trainer: Trainer) -> Callable:
     """rows (a slice of queries) -> (r, n) float32: a method's scores of a training set's items; those of a method that
-    embeds are its products times the model's scale, the logits that it trained. Passes count in the model's meter."""
+    embeds are its products times the model's scale, the logits that it trained. An item without any view has the
+    lowest of its row."""
     probes, gallery = text_probes(list(data.query_texts)), data.views
     embedder = trained and Embedder(trained, trainer.encoder, trainer.device, silent)
     if method.lexical:
@@ -61,44 +62,49 @@ def scores_of(method: Method, trained: Trained | None, data: TrainingSet, traine
         return lambda rows: method.score(probes.take(np.arange(rows.start, rows.stop)), gallery, *given)
     vectors = as_float32(method.embed(gallery, embedder))
     asked = probe_vectors(method.embed(probes, embedder))
-    scale = np.float32(1)
-    if trained:
-        scale = np.float32(float(trained.model.logit_scale.detach()))
-        for kind, passes in embedder.passes.items():
-            trained.meter.count(kind, passes, FORWARD_PASS)
+    scale = np.float32(trained.model.logit_scale.item() if trained else 1)
     score = scorer(vectors)
-    return lambda rows: scale * score(asked[rows])
-
-
-def ask(
-    method: Method,
-    trained: Trained | None,
-    data: TrainingSet,
-    trainer: Trainer,
-    k: int,
-    identity: str,
-    weak: WeakLabels | None = None,
-    strength: float = 0.0,
-) -> tuple[WeakLabels, float | None]:
-    """A labeller's top k lists of a training set, and the observed-data objective of its scores given the weak labels.
-
-    Raises RunError where it gives a score that is NaN or infinite.
-    """
-    scores, found = scores_of(method, trained, data, trainer), []
-    everything = np.arange(len(data.item_ids))
 
     def told(rows: slice) -> np.ndarray:
-        own = np.asarray(scores(rows), dtype=np.float32)
-        if weak is not None:
-            asked = np.arange(rows.start, rows.stop)
-            kept = weak.labelled[asked]
-            labels = torch.from_numpy(weak.of(asked, everything))
-            found.append(latent.observed(torch.from_numpy(own), labels, strength).numpy()[kept])
-        return own
+        found = score(asked[rows])
+        there = found > LOWEST
+        return scale * np.where(there, found, np.where(there, found, np.inf).min(axis=1, keepdims=True))
 
-    lists = label(method.name, identity, told, data.query_texts, len(data.item_ids), k)
-    values = np.concatenate(found) if found else np.zeros(0)
-    return lists, float(values.mean()) if len(values) else None
+    return told
+
+
+def cost_of(data: TrainingSet, encoder: Encoder) -> float:
+    """Forward-equivalents of one look at all views and queries of a training set."""
+    if not encoder.image_flops:
+        return 0.0
+    images, texts = _passes(data)
+    return FORWARD_PASS * (images + texts * encoder.text_flops / encoder.image_flops)
+
+
+def count(trained: Trained, data: TrainingSet) -> None:
+    """Count one look at all views and queries, be it from a cache, as spent."""
+    for kind, passes in zip(("image", "text"), _passes(data), strict=True):
+        trained.meter.count(kind, passes, FORWARD_PASS)
+
+
+def _passes(data: TrainingSet) -> tuple[int, int]:
+    tables = data.views.images, data.views.texts
+    images, texts = (len(np.unique(table[table >= 0])) for table in tables)
+    return images, texts + len(data.query_texts)
+
+
+def observed_of(
+    method: Method, trained: Trained, data: TrainingSet, trainer: Trainer, weak: WeakLabels, strength: float
+) -> float | None:
+    """The mean over labelled queries of the observed-data objective (`ftbench.latent`) of a ranker's scores and weak
+    labels, from 0 to 1 per query; None without a labelled query."""
+    scores, everything = scores_of(method, trained, data, trainer), np.arange(len(data.item_ids))
+    rows = np.arange(len(weak))
+    if not weak.labelled.any():
+        return None
+    own = torch.from_numpy(np.asarray(scores(slice(0, len(weak))), dtype=np.float32))
+    labels = torch.from_numpy(weak.normalised().of(rows, everything))
+    return float(latent.observed(own, labels, strength).numpy()[weak.labelled].mean())
 
 
 def shuffled(labels: WeakLabels, share: float, seed: int) -> WeakLabels:
@@ -131,7 +137,23 @@ def agreement(own: WeakLabels, weak: WeakLabels) -> np.ndarray:
     return found
 
 
-def identity_of(method: Method, *more) -> str:
-    """The SHA-256 of what a labeller's lists depend on: the method's file and settings, and what else is named."""
-    told = json.dumps([method.name, asdict(method.config), *more])
+def judged(lists: WeakLabels, valid: TrainingSet) -> float:
+    """ndcg@10 of lists by a validation split's judgements, the mean over the queries that have any."""
+    queries = {query: i for i, query in enumerate(valid.query_ids)}
+    items = {item: i for i, item in enumerate(valid.item_ids)}
+    gains: dict[int, dict[int, float]] = {}
+    for one in valid.judgements:
+        if one.gain > 0 and one.query_id in queries and one.item_id in items:
+            gains.setdefault(queries[one.query_id], {})[items[one.item_id]] = one.gain
+    found = []
+    for query, own in gains.items():
+        ranked = [own.get(int(item), 0.0) for item in lists.items[query]]
+        found.append(dcg(ranked) / dcg(sorted(own.values(), reverse=True)))
+    return float(np.mean(found)) if found else 0.0
+
+
+def identity_of(method: Method, trained: Trained | None, data: TrainingSet, k: int) -> str:
+    """The SHA-256 of what a labeller's lists depend on: its file and settings, the model, items, queries, k."""
+    weights = weights_sha256(trained.model.model) if trained else None
+    told = json.dumps([method.name, asdict(method.config), weights, k, data.item_ids, data.query_texts])
     return hashlib.sha256(told.encode() + method.path.read_bytes()).hexdigest()
