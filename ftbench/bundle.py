@@ -17,8 +17,8 @@ import numpy as np
 
 from ftbench.catalogue import Catalogue, open_catalogue
 from ftbench.errors import DataError, FtbenchError, several
+from ftbench.files import write_atomic
 from ftbench.items import Query, unit_hash
-from ftbench.runfile import write_atomic
 from ftbench.search import Ranking
 
 SCHEMA = 1

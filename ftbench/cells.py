@@ -17,9 +17,10 @@ import numpy as np
 
 from ftbench import metrics, pool, runner
 from ftbench.errors import FtbenchError, MethodError
+from ftbench.files import write_atomic
 from ftbench.plan import Session, worker_session
 from ftbench.request import Request
-from ftbench.runfile import Run, write_atomic
+from ftbench.runfile import Run
 from ftbench.scores import Units
 
 

@@ -74,7 +74,11 @@ def run(
         list[str], typer.Option("--set", help="KEY=VALUE of the method, or trainer.KEY=VALUE. Repeatable.")
     ] = [],
     track: Annotated[
-        str | None, typer.Option("--track", help="zero-shot, aligned or supervised. Default: the task's.")
+        str | None,
+        typer.Option(
+            "--track",
+            help="zero-shot, aligned, supervised, weak or weak-validated. Default: the method's or the task's.",
+        ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="valid, to choose settings by, or test.")] = "test",
     board: Annotated[str, typer.Option("--board", help="equal-compute or equal-steps.")] = "equal-compute",

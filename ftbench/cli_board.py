@@ -104,8 +104,8 @@ def export(
     ftbench export --format latex --task query2item --data studio --intervals
     """
     from ftbench import export as exporting
+    from ftbench import files
     from ftbench import record as records
-    from ftbench import runfile
 
     if out is not None and out.is_dir():
         raise FtbenchError(f"--out {out} is a folder. Name a file in it, such as {out / 'board.csv'}")
@@ -124,7 +124,7 @@ def export(
     if out is None:
         sys.stdout.write(text)
     else:
-        runfile.write_atomic(out, text.encode())
+        files.write_atomic(out, text.encode())
         print(out)
 
 
@@ -236,7 +236,7 @@ def validate(
 ) -> None:
     """Check a submission without running any of it: what CI does. The exit code is 1 where it fails."""
     from ftbench import console, validation
-    from ftbench.runfile import write_atomic
+    from ftbench.files import write_atomic
 
     with console.progress_bars() as progress:
         verdict = validation.validate(folder, results, progress=progress("Checking run files"))

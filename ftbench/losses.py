@@ -138,6 +138,48 @@ def weighted_info_nce(logits: Tensor, weights: Tensor, same: Tensor | None = Non
     return -((weights * log_p).sum(1) / weights.sum(1)).mean()
 
 
+def listwise_cross_entropy(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of a row's logits from its softened labels: -sum_j softmax(labels / temperature)_j
+    log softmax(logits)_j (Cao et al. 2007, ListNet, top-one probabilities).
+
+    logits, labels: (b, g) float, a label -inf where an item has none: it is in the model's softmax alone. temperature:
+    > 0, in units of the labels. Returns (b,), one loss per row, 0 for a row without labels. Raises RunError where the
+    shapes differ.
+    """
+    _check_labels(logits, labels)
+    labels = labels.masked_fill(labels.isneginf().all(1, keepdim=True), -1e9)
+    none = (labels == -1e9).all(1)
+    return torch.where(none, 0.0, -((labels / temperature).softmax(1) * logits.log_softmax(1)).sum(1))
+
+
+def pairwise_logistic(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logistic loss of a row's pairs, each by how far its labels are apart: the mean of log(1 + exp(z_j - z_i)) over
+    pairs with l_i > l_j, weighted by l_i - l_j (Burges et al. 2005, RankNet; the weights are ours).
+
+    logits z, labels l: (b, g) float. Returns (b,), 0 for a row whose labels are all alike. Raises RunError where the
+    shapes differ.
+    """
+    _check_labels(logits, labels)
+    apart = (labels[:, :, None] - labels[:, None]).clamp(min=0)  # (b, g, g)
+    terms = F.softplus(logits[:, None] - logits[:, :, None])  # [i, j]: z_j - z_i
+    return (apart * terms).sum((1, 2)) / apart.sum((1, 2)).clamp(min=1e-9)
+
+
+def score_regression(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared difference of a row's scores and labels, both (b, g) float -> (b,) (Dehghani et al. 2017, the score
+    model). Raises RunError where the shapes differ."""
+    _check_labels(scores, labels)
+    return ((scores - labels) ** 2).mean(1)
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 2 or labels.shape != logits.shape:
+        raise RunError(
+            f"a ranking loss: logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)} given, "
+            "expected (b, g) both."
+        )
+
+
 def _sides(views: SampledViews) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(vectors (b, d), plan weight (b,), exists (b,) bool) of the primary and the auxiliary side."""
     share = views.share.to(views.primary.dtype)

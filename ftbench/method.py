@@ -43,6 +43,7 @@ class Method:
     zero_shot: whether it also has a row with budget 0.
     space: for each track the values that `ftbench tune` tries of each setting; `trainer.KEY` is one of the trainer's.
     tuned: for each track the settings that differ from Config's and the trainer's defaults, from a committed search.
+    home: the track it is made for, "" where the task says which.
     parts: other methods that it calls; their files belong to its identity.
     """
 
@@ -52,6 +53,7 @@ class Method:
     lexical: ClassVar[bool] = False
     seeded: ClassVar[bool] = False
     zero_shot: ClassVar[bool] = False
+    home: ClassVar[str] = ""
     space: ClassVar[Mapping[str, Mapping[str, tuple]]] = {}
     tuned: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     parts: "tuple[Method, ...]" = ()
@@ -147,15 +149,20 @@ class TwoTower(Method):
     def query_terms(
         self, batch: Batch, towers: Towers, similarity: Callable[[torch.Tensor], torch.Tensor], loss: Callable
     ) -> torch.Tensor:
-        """The mean of `loss`(logits (b, b), same (b, b)) over the queries of an item.
+        """The mean of `loss`(logits (b, b), same (b, b)) over the queries of an item; of the batch's ranking loss
+        where it has weak labels.
 
         similarity: queries (b, d) -> (b, b), row i for query i, column j for item j.
         """
         queries = towers.queries(batch.queries.reshape(-1)).view(*batch.queries.shape, -1)  # (b * k, d) -> (b, k, d)
-        terms = [
-            loss(towers.scale * similarity(queries[:, k]), batch.same[:, k].to(queries.device))
-            for k in range(batch.queries.shape[1])
-        ]
+        terms = []
+        for k in range(batch.queries.shape[1]):
+            logits = towers.scale * similarity(queries[:, k])
+            if batch.labels is None:
+                terms.append(loss(logits, batch.same[:, k].to(logits.device)))
+                continue
+            labels, weights = batch.labels[:, k].to(logits.device), batch.weights[:, k].to(logits.device)
+            terms.append((weights * batch.ranking_loss(logits, towers.scale, labels)).mean())
         return torch.stack(terms).mean()
 
     def alignment(self, batch: Batch, towers: Towers, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:

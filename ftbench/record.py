@@ -18,8 +18,9 @@ from pathlib import Path
 from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import DataError, FtbenchError, RunError, counted, several
+from ftbench.files import write_atomic
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
-from ftbench.runfile import Run, read_judgements, read_run, read_slices, write_atomic, write_judgements, write_run
+from ftbench.runfile import Run, read_judgements, read_run, read_slices, write_judgements, write_run
 from ftbench.scores import measure
 from ftbench.search import Ranking
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ftbench import record as records
 from ftbench import rescore
 from ftbench.errors import DataError, FtbenchError, several, unknown
-from ftbench.runfile import write_atomic
+from ftbench.files import write_atomic
 
 FOLDER = "releases"
 FORMAT = 2  # of the manifest

@@ -160,12 +160,19 @@ def check(request: Request) -> Named:
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
     device_of(request.device)
-    track = request.track or (task.track if load_method(request.method).trained else "zero-shot")
+    known = load_method(request.method)
+    track = request.track or ((known.home or task.track) if known.trained else "zero-shot")
+    if known.home and not track.startswith(known.home):
+        raise RunError(
+            f"{request.method} is made for the {known.home} track, and {track} was given. Leave --track out."
+        )
+    if track.startswith("weak") and not known.home:
+        raise RunError(
+            f"{request.method} learns from no weak labels by itself. Try: --method weak_supervision --set "
+            f"ranker={request.method}"
+        )
     method = load_method(request.method, own, track)
-    config = trainer_settings(method, trainer)
-    if track == "weak":
-        raise RunError("the weak track has no methods yet; use --track supervised, aligned or zero-shot.")
-    return Named(task, method, config, track)
+    return Named(task, method, trainer_settings(method, trainer), track)
 
 
 def device_of(name: str) -> torch.device:

@@ -16,8 +16,8 @@ from pathlib import Path
 from ftbench import record as records
 from ftbench.catalogue import file_sha256
 from ftbench.errors import FtbenchError
+from ftbench.files import write_atomic
 from ftbench.items import Progress
-from ftbench.runfile import write_atomic
 
 NOTE = "rescored.json"
 _ALONE = 8  # records that one process computes sooner than others have started and imported numpy (about 0.4 s each)

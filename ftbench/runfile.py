@@ -10,15 +10,14 @@ The same rankings give the same bytes on one machine (the version of pyarrow is 
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ftbench.errors import DataError
+from ftbench.files import write_atomic
 from ftbench.search import Ranking
 
 _INTEGERS = ("entries", "item", "below", "rank", "tie_before", "tie_size")  # int32
@@ -36,29 +35,6 @@ class Run:
 
     rankings: Mapping[str, Ranking]
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
-    """Write a file whole or not at all: temporary file in the same folder, fsync, rename.
-
-    durable: whether to wait (about 10 ms) until the file outlives a power cut; what is quickly made again need not.
-    Raises DataError, naming the folder, where it cannot be written; the temporary file does not stay.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as problem:
-        raise DataError(
-            f"cannot write {path.name} to {path.parent}: {problem.strerror or problem}. Choose another folder."
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def write_run(path: Path, run: Run, judgements: Judgements) -> dict:

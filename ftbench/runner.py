@@ -1,13 +1,15 @@
 """A run from its request to its record: the steps of the design, in order. Must not know the page or the terminal."""
 
+import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from ftbench import outputs, provenance, record, search
+from ftbench.catalogue import cache_folder
 from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
 from ftbench.plan import Plan, Session, draft_of, error, failed, identity, plan, whole
@@ -93,6 +95,7 @@ def keep(made: Attempt, session: Session) -> Outcome:
         path = record.write(folder, made.record, {})
         return Outcome(made.request, made.record, path, problem=made.problem)
     path = record.write(folder, made.record, made.ranked.rankings, made.judgements, made.ranked.slices)
+    shutil.rmtree(stages_folder(made.record["id"]), ignore_errors=True)
     return Outcome(made.request, record.read(path), path)
 
 
@@ -127,8 +130,16 @@ def _threads(count: int):
         torch.use_deterministic_algorithms(deterministic)
 
 
+def stages_folder(record_id: str) -> Path:
+    """Where a run that trains in stages keeps them until it is written."""
+    return cache_folder() / "stages" / record_id
+
+
 def _fit(planned: Plan, session: Session) -> Trained | None:
     train, valid = training_sets(planned.task, planned.catalogue, planned.track)
+    folder = stages_folder(record.record_id(record.key(draft_of(planned))))
+    if session.force:
+        shutil.rmtree(folder, ignore_errors=True)
     trainer = Trainer(
         encoder=planned.encoder,
         config=planned.config,
@@ -137,6 +148,7 @@ def _fit(planned: Plan, session: Session) -> Trained | None:
         device=device_of(planned.request.device),
         progress=session.progress,
         zero_shot=planned.track == "zero-shot",
+        folder=folder,
     )
     return planned.method.fit(train, valid, trainer)
 
@@ -171,11 +183,25 @@ def _measured(planned: Plan, session: Session) -> tuple[Run, dict]:
     scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
     clock["total"] = time.perf_counter() - clock["total"]
     training = {"curve": [list(point) for point in trained.curve] if trained else []}
+    if trained and trained.stages:
+        training["generations"] = [_of_stage(stage, planned, session) for stage in trained.stages]
     if trained and trained.adaptations:
         training["adaptations"] = list(trained.adaptations)
         session.tell(f"{planned.method.name}: {'; '.join(trained.adaptations)}")
     cost = _cost(trained, embedder, clock, serving)
     return ranked, scored | {"cost": cost, "training": training, "status": "ok", "error": None}
+
+
+def _of_stage(stage, planned: Plan, session: Session) -> dict:
+    """What a record says of a stage: what its method told, and the scores of its model."""
+    embedder = Embedder(
+        stage.trained, planned.encoder, device_of(planned.request.device), session.progress("Embedding")
+    )
+    clock = {"embed": 0.0, "search": 0.0}
+    own = replace(planned, method=stage.method)
+    ranked = Run({trial.pair: _rank(own, trial, embedder, clock)[0] for trial in planned.trials})
+    scored = record.measure(ranked, planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
+    return stage.told | {"scores": {name: score["mean"] for name, score in scored["scores"].items()}}
 
 
 def _rank(planned: Plan, trial: Trial, embedder: Embedder | None, clock: dict):

@@ -16,12 +16,12 @@ import numpy as np
 from ftbench.batches import TrainingSet
 from ftbench.catalogue import Catalogue
 from ftbench.errors import RunError, several, unknown
-from ftbench.items import SPLITS
+from ftbench.items import SPLITS, Query
 from ftbench.sources import DATA
 from ftbench.views import Views, auxiliary_probes, near_duplicates, text_probes, views_of
 
 KINDS = ("query2item", "cross_view")
-TRACKS = ("zero-shot", "aligned", "supervised", "weak")
+TRACKS = ("zero-shot", "aligned", "supervised", "weak", "weak-validated")
 PROBES = ("title", "description", "primary_image", "auxiliary_image")
 OWN_DATA = "own"  # the section [data.own] of a task is that of catalogues people imported
 GALLERIES = ("title", "primary_image", "images", "item")
@@ -231,8 +231,8 @@ def training_sets(task: Task, catalogue: Catalogue, track: str) -> tuple[Trainin
         rows = catalogue.rows(split)
         item_ids = tuple(catalogue.item_ids[i] for i in rows)
         plain = TrainingSet(item_ids, _own_assets(views_of(catalogue, rows)))
-        if track == "supervised":
-            plain = _with_evidence(plain, catalogue, split)
+        if track in ("supervised", "weak", "weak-validated"):
+            plain = _with_queries(plain, catalogue, split, track)
         sets.append(plain)
     train, valid = sets
     if track == "supervised" and not len(train.interactions):
@@ -254,14 +254,27 @@ def _own_assets(views: Views) -> Views:
     return replace(views, assets=nothing)
 
 
-def _with_evidence(plain: TrainingSet, catalogue: Catalogue, split: str) -> TrainingSet:
-    queries = catalogue.queries(split)
+def _with_queries(plain: TrainingSet, catalogue: Catalogue, split: str, track: str) -> TrainingSet:
+    """The same with a split's queries and what a track may know of them: interactions on the supervised track, the
+    validation split's judgements there and where a person chose to give them.
+
+    Where nothing may be known of a query but its text, its place tells nothing, either: sources list queries item by
+    item, and name them after items.
+    """
+    weak = track.startswith("weak")
+    queries = sorted(catalogue.queries(split), key=_scattered) if weak else catalogue.queries(split)
     places = {query.query_id: i for i, query in enumerate(queries)}
     items = {item_id: i for i, item_id in enumerate(plain.item_ids)}
     pairs = [(places[p.query_id], items[p.item_id]) for p in catalogue.interactions() if p.query_id in places]
+    judged = split == "valid" and track != "weak"
     return replace(
         plain,
+        query_ids=tuple(query.query_id for query in queries) if judged else (),
         query_texts=tuple(query.text for query in queries),
-        interactions=np.array(pairs, dtype=np.int64).reshape(-1, 2),
-        judgements=tuple(catalogue.judgements(split)) if split == "valid" else (),
+        interactions=np.array([] if weak else pairs, dtype=np.int64).reshape(-1, 2),
+        judgements=tuple(catalogue.judgements(split)) if judged else (),
     )
+
+
+def _scattered(query: Query) -> str:
+    return hashlib.sha256(f"{query.text} {query.query_id}".encode()).hexdigest()

@@ -5,8 +5,9 @@ that counts what it spends.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -125,7 +126,8 @@ class Program(Protocol):
 @dataclass(frozen=True)
 class Trained:
     """A trained model with what it cost. curve: (step, loss) pairs, each loss the mean since the pair before.
-    adaptations: what was done otherwise than asked because the machine could not, in words."""
+    adaptations: what was done otherwise than asked because the machine could not, in words. stages: of a method that
+    trains in several, each with a `method` and a `trained` to measure and what is `told` of it (JSON values)."""
 
     model: TwoTowers
     meter: Meter
@@ -133,11 +135,14 @@ class Trained:
     seconds: float
     curve: tuple[tuple[int, float], ...]
     adaptations: tuple[str, ...] = ()
+    stages: tuple = ()
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """Settings of a run's training. zero_shot: the budget is 0."""
+    """Settings of a run's training. zero_shot: the budget is 0. initial: weights to start from in place of the
+    encoder's own. folder: the run's own, where a method that trains in stages keeps them, so that a run that was
+    stopped goes on there."""
 
     encoder: Encoder
     config: TrainerConfig
@@ -146,10 +151,15 @@ class Trainer:
     device: torch.device
     progress: Callable[[str], Progress]
     zero_shot: bool = False
+    initial: Mapping[str, torch.Tensor] | None = None
+    folder: Path | None = None
 
     def start(self) -> tuple[TwoTowers, Meter]:
         """The initial weights and an empty meter."""
-        return self.encoder.build(self.seed).to(self.device), Meter(self.encoder.image_flops, self.encoder.text_flops)
+        model = self.encoder.build(self.seed)
+        if self.initial is not None:
+            model.load_state_dict(self.initial)
+        return model.to(self.device), Meter(self.encoder.image_flops, self.encoder.text_flops)
 
     def train(self, program: Program, data: TrainingSet) -> Trained:
         """Run the budget down. Raises RunError where there is nothing to train on, or the loss is not finite."""

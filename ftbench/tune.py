@@ -25,9 +25,9 @@ from ftbench import cells, metrics, provenance, record, runner, stats
 from ftbench.catalogue import cache_folder
 from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError, RunError
+from ftbench.files import write_atomic
 from ftbench.method import Method
 from ftbench.request import DEFAULT_METHODS, Named, Request, check, device_of
-from ftbench.runfile import write_atomic
 from ftbench.runner import Session
 from ftbench.settings import default_settings
 

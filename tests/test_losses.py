@@ -167,3 +167,52 @@ def test_losses_leave_their_arguments_alone():
     losses.info_nce(logits, same)
     losses.multi_positive_info_nce(logits, same)
     assert_close(before, (logits, same), rtol=0, atol=0)
+
+
+# --- of weak labels
+
+
+def _log_softmax(row):
+    total = math.log(sum(math.exp(z) for z in row))
+    return [z - total for z in row]
+
+
+def test_listwise_cross_entropy_against_a_loop():
+    logits, labels = _random(4, 7, seed=1), _random(4, 7, seed=2)
+    for temperature in (0.3, 2.0):
+        expected = []
+        for z, own in zip(logits.tolist(), labels.tolist(), strict=True):
+            target = [math.exp(p) for p in _log_softmax([label / temperature for label in own])]
+            expected.append(-sum(p * q for p, q in zip(target, _log_softmax(z), strict=True)))
+        found = losses.listwise_cross_entropy(logits, labels, temperature)
+        assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_listwise_cross_entropy_is_least_where_the_ranker_says_what_the_labels_say():
+    labels = _random(3, 5, seed=4)
+    least = losses.listwise_cross_entropy(labels / 0.5, labels, 0.5)
+    assert (losses.listwise_cross_entropy(labels / 0.5 + _random(3, 5, seed=5), labels, 0.5) > least).all()
+
+
+def test_pairwise_logistic_against_a_loop_and_by_hand():
+    logits, labels = _random(4, 6, seed=1), _random(4, 6, seed=2).round()
+    expected = []
+    for z, own in zip(logits.tolist(), labels.tolist(), strict=True):
+        total = weight = 0.0
+        for i in range(6):
+            for j in range(6):
+                if own[i] > own[j]:
+                    total += (own[i] - own[j]) * math.log(1 + math.exp(z[j] - z[i]))
+                    weight += own[i] - own[j]
+        expected.append(total / weight)
+    assert_close(losses.pairwise_logistic(logits, labels), torch.tensor(expected, dtype=torch.float64))
+    # pairs 2 > 0 and 2 > 1 and 1 > 0 by 2, 1, 1, all at equal logits: log 2 each; labels alike: nothing to learn
+    by_hand = losses.pairwise_logistic(torch.zeros(2, 3), torch.tensor([[0.0, 1, 2], [1, 1, 1]]))
+    assert_close(by_hand, torch.tensor([math.log(2), 0.0]))
+
+
+def test_score_regression_by_hand_and_what_does_not_fit():
+    assert_close(losses.score_regression(torch.tensor([[0.5, 1.0]]), torch.tensor([[1.0, 0.0]])), torch.tensor([0.625]))
+    for loss in (losses.pairwise_logistic, losses.score_regression):
+        with pytest.raises(RunError, match=r"\(2, 3\) and labels of shape \(2, 4\)"):
+            loss(torch.zeros(2, 3), torch.zeros(2, 4))

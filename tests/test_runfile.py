@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ftbench import runfile, search
 from ftbench.errors import DataError
+from ftbench.files import write_atomic
 from ftbench.runfile import (
     Run,
     export_trec,
     read_judgements,
     read_run,
-    write_atomic,
     write_judgements,
     write_run,
 )

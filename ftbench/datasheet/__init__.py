@@ -41,7 +41,7 @@ def write_json(catalogue: "Catalogue", results: Path) -> Path:
     """
     from ftbench.datasheet.blocks import as_json
     from ftbench.errors import DataError
-    from ftbench.runfile import write_atomic
+    from ftbench.files import write_atomic
 
     path = Path(results) / catalogue.name / "datasheet.json"
     try:

@@ -19,10 +19,10 @@ from ftbench.datasheet.counts import Facts, count
 from ftbench.datasheet.croissant import croissant
 from ftbench.datasheet.languages import HOW
 from ftbench.errors import DataError
+from ftbench.files import write_atomic
 from ftbench.inventory import shown_items
 from ftbench.items import Item, View, unit_hash
 from ftbench.report import words
-from ftbench.runfile import write_atomic
 from ftbench.sources import DATA
 from ftbench.sources.sheet import contact_sheet
 

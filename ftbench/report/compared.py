@@ -7,11 +7,11 @@ from pathlib import Path
 from ftbench import __version__, bundle
 from ftbench.compare import Comparison, Line, Side, Swing
 from ftbench.errors import DataError
+from ftbench.files import write_atomic
 from ftbench.provenance import short_title
 from ftbench.report import words
 from ftbench.report.compare import shares
 from ftbench.report.html import NAV, Page, page
-from ftbench.runfile import write_atomic
 
 
 @dataclass(frozen=True)

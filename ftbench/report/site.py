@@ -15,11 +15,11 @@ from pathlib import Path
 
 from ftbench import __version__, citation, release
 from ftbench.errors import DataError
+from ftbench.files import write_atomic
 from ftbench.items import Progress
 from ftbench.report import beside
 from ftbench.report.aggregate import Entry, Table, load, tables
 from ftbench.report.html import NAV, Page, environment
-from ftbench.runfile import write_atomic
 
 MADE = ".ftbench-site.json"  # lists the files of the last rendering
 

@@ -19,8 +19,8 @@ from ftbench import cells, pool, provenance, record
 from ftbench.cells import Cell, Done
 from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, counted
+from ftbench.files import write_atomic
 from ftbench.method import load_method
-from ftbench.runfile import write_atomic
 from ftbench.studies.base import STYLE, Figure, Study, Timed
 
 _DATA = "studio"  # what --data takes the place of

@@ -1,0 +1,25 @@
+"""Greedy multi-labelling, generalized weak supervision (Lien, Zamani and Croft 2024): the labellers that help together.
+
+Idea: every generation's rankers and the weak labeller form a pool; their labels are averaged, adding greedily the
+labeller that improves a criterion most, until none does.
+Differs from the paper: built from its abstract. Unless judgements of the validation split are given (--track
+weak-validated) the criterion knows none: agreement, on queries that no ranker has seen, with the labels of the pool's
+other labellers, each query by its predicted performance.
+"""
+
+from ftbench import weak
+
+
+class Method(weak.WeakSupervision):
+    roles = ("ranker", "second")
+
+    def teachers(self, role, pool, made):
+        chosen, best, left = [], -1.0, list(pool)
+        while left:
+            values = [made.agreement(pool, [*chosen, one]) for one in left]
+            place = max(range(len(left)), key=values.__getitem__)
+            if values[place] <= best:
+                break
+            best = values[place]
+            chosen.append(left.pop(place))
+        return chosen

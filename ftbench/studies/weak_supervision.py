@@ -1,0 +1,246 @@
+"""Rankers without judgements: where another generation helps, where it hurts, and what judgements would be worth. Must
+not know how labels are made.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ftbench.request import Request
+from ftbench.studies import drawing
+from ftbench.studies.base import COLOURS, GREY, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, mean
+from ftbench.studies.words import TITLES, ahead, certain, chance, interval, listed, verdict
+
+TASK = "query2item"
+ONE = "weak_supervision"  # one generation
+FORMS = ("gws_self", "gws_cross", "gws_joint", "gws_greedy")
+SEEDS = (0, 1, 2)
+PREDICTORS = ("nqc", "wig", "smv", "clarity", "entropy")
+RANKER = "factorized_transport_cached"
+# labellers of falling quality: what is said of each, and its settings
+LABELLERS = {
+    "bm25": {},
+    "bm25 on titles alone": {"labeller": "bm25:title_only=true"},
+    "a quarter of the labels shuffled": {"shuffled": "0.25"},
+    "three quarters shuffled": {"shuffled": "0.75"},
+}
+_DATA = ("studio", "magento-luma")
+_MEASURES = {"ndcg@10": "nDCG@10", "recall@100": "Recall@100"}
+
+
+class _Weak(Study):
+    name = "weak-supervision"
+    title = "Weak supervision, generation by generation"
+    question = (
+        "What does a ranker reach that never saw a judgement? One generation learns from bm25; the four generalized "
+        "forms go on from there. Does another generation help, with which labeller, do query weights, and how far is "
+        "it to a ranker that learns from interactions?"
+    )
+    hours = 3.0
+
+    def cells(self, full: bool) -> Sequence[Cell]:
+        made = []
+        for data in _DATA:
+            made += [Cell(f"{data}-bm25", Request("bm25", TASK, data))]
+            for seed in SEEDS:
+                made += [Cell(f"{data}-{form}-{seed}", Request(form, TASK, data, seed=seed)) for form in (ONE, *FORMS)]
+                made.append(Cell(f"{data}-supervised-{seed}", Request(RANKER, TASK, data, seed=seed)))
+        for name, settings in _variants().items():
+            seeds = SEEDS if name.endswith("-nqc") else SEEDS[:1]
+            method = name.partition("-")[0]
+            made += [Cell(f"{name}-{s}", Request(method, TASK, seed=s, settings=settings)) for s in seeds]
+        return made
+
+    def outcome(self, done: Mapping[str, Done]) -> Outcome:
+        findings, figures = [], []
+        for data in _DATA:
+            findings += _headline(data, done)
+        for part in (_curves, _weights, _labellers):
+            told, drawn = part(done)
+            findings += told
+            figures += drawn
+        return Outcome(tuple(findings), tuple(figures))
+
+
+def _variants() -> dict[str, tuple]:
+    """Further cells by name, without their seed: method, then what is changed."""
+    made = {}
+    for form in (ONE, *FORMS):
+        made[f"{form}-nqc"] = (("importance", "nqc"),)
+        for place, settings in enumerate(LABELLERS.values()):
+            if settings:
+                made[f"{form}-labeller{place}"] = tuple(settings.items())
+    for name in PREDICTORS[1:]:
+        made[f"{ONE}-{name}"] = (("importance", name),)
+    made[f"{ONE}-drop"] = (("importance", "nqc"), ("drop", "0.25"))
+    return made
+
+
+def _seeds(done: Mapping[str, Done], *names: str) -> list[list[Done]]:
+    """The cells of each name, seed by seed, where every one of them has the seed."""
+    seeds = [seed for seed in SEEDS if all(f"{name}-{seed}" in done for name in names)]
+    return [[done[f"{name}-{seed}"] for seed in seeds] for name in names]
+
+
+# --- the headline
+
+
+def _headline(data: str, done: Mapping[str, Done]) -> list[str]:
+    """One generation against bm25, the best form against one generation, and the share of the supervised ranker."""
+    (one,) = _seeds(done, f"{data}-{ONE}")
+    told, title = [], f"{TITLES[TASK]}, {data}"
+    if f"{data}-bm25" in done and one:
+        found = difference(one, [done[f"{data}-bm25"]])
+        claim = f"one generation of weak supervision beats its labeller, bm25, on {data}"
+        told.append(
+            f"{verdict(claim, ahead(found, found.p))} {title}: {found.a:.3f} for {found.b:.3f}, {interval(found)}, "
+            f"{chance(found.p)}."
+        )
+    family = {
+        form: difference(*sides) for form in FORMS if (sides := _seeds(done, f"{data}-{form}", f"{data}-{ONE}"))[0]
+    }
+    if family:
+        p = holm(family)
+        best = max(family, key=lambda form: family[form].mean)
+        claim = f"the best of the four forms beats one generation on {data}"
+        shown = listed([f"{form} {interval(one)} ({chance(p[form])})" for form, one in family.items()])
+        told.append(f"{verdict(claim, ahead(family[best], p[best]))} The best is {best}; differences: {shown}.")
+        told += _share(data, best, done)
+    return told
+
+
+def _share(data: str, best: str, done: Mapping[str, Done]) -> list[str]:
+    sides = _seeds(done, f"{data}-{best}", f"{data}-supervised")
+    if not sides[0]:
+        return []
+    weak, supervised = (mean(cells)[0] for cells in sides)
+    share = weak / supervised
+    claim = f"without judgements at least 80% of the supervised ranker's {TITLES[TASK]} is reached on {data}"
+    return [f"{verdict(claim, share >= 0.8)} {best}: {weak:.3f} of {supervised:.3f}, {share:.0%}."]
+
+
+# --- over generations
+
+
+def _curve(cells: Sequence[Done], measure: str) -> list[float]:
+    """The mean over seeds of the served ranker's scores, generation by generation."""
+    curves = []
+    for cell in cells:
+        stages = cell.record["training"].get("generations", ())
+        curves.append([stage["scores"][measure] for stage in stages if stage["role"] == "ranker"])
+    return [sum(values) / len(values) for values in zip(*curves, strict=False) if None not in values]
+
+
+def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
+    cells = {form: _seeds(done, f"studio-{form}")[0] for form in (ONE, *FORMS)}
+    cells = {form: own for form, own in cells.items() if own}
+    if not cells:
+        return [], []
+    told = []
+    for form in FORMS:
+        curve = _curve(cells.get(form, ()), "ndcg@10")
+        if len(curve) > 1:
+            told.append(f"{form}, nDCG@10 by generation: {', '.join(f'{value:.3f}' for value in curve)}.")
+    lines = {
+        "bm25": [done["studio-bm25"]] if "studio-bm25" in done else [],
+        "supervised": _seeds(done, "studio-supervised")[0],
+    }
+
+    def draw(canvas):
+        panels = canvas.subplots(1, len(_MEASURES))
+        colours = dict(zip((ONE, *FORMS), (GREY, *COLOURS), strict=False))
+        for axes, (measure, title) in zip(panels, _MEASURES.items(), strict=True):
+            for form, own in cells.items():
+                curve = _curve(own, measure)
+                label = form.replace("_", " ") if axes is panels[0] else None
+                axes.plot(range(1, len(curve) + 1), curve, marker="o", color=colours[form], label=label)
+            for name, own in lines.items():
+                values = [cell.record["scores"][measure]["mean"] for cell in own]
+                if values and None not in values:
+                    axes.axhline(sum(values) / len(values), color="black", linewidth=1, linestyle=(0, (4, 3)))
+                    axes.annotate(name, (1, sum(values) / len(values)), xycoords=("axes fraction", "data"),
+                                  ha="right", va="bottom", fontsize=10)  # fmt: skip
+            axes.set_title(title)
+            axes.set_xlabel("generation")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        canvas.legend(loc="outside upper center", ncols=3)
+
+    caption = (
+        "What the served ranker reaches after each generation, mean over seeds, studio's test split. Dashed: the "
+        "labeller, bm25, and the same ranker trained on interactions."
+    )
+    return told, [Figure("generations", caption, draw, (7.2, 4.4))]
+
+
+# --- query weights
+
+
+def _weights(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
+    family: dict[str, Difference] = {}
+    for form in (ONE, *FORMS):
+        sides = _seeds(done, f"{form}-nqc", f"studio-{form}")
+        if sides[0]:
+            family[f"{form}, nqc"] = difference(*sides)
+    for name in (*PREDICTORS[1:], "drop"):
+        sides = _seeds(done, f"{ONE}-{name}", f"studio-{ONE}")
+        if sides[0]:
+            label = "the lowest quarter dropped" if name == "drop" else name
+            family[f"{ONE}, {label}"] = difference(*sides)
+    if not family:
+        return [], []
+    p = holm(family)
+    forms = [one.mean for name, one in family.items() if name.endswith(", nqc")]
+    told = []
+    if forms:
+        average = sum(forms) / len(forms)
+        hurt = [name for name, one in family.items() if one.mean < 0 and certain(one, p[name])]
+        told.append(
+            f"{verdict('query weights do not hurt on average', average >= 0)} nqc, mean over {len(forms)} forms: "
+            f"{average:+.4f}; certainly worse with weights: {listed(hurt)} (Holm)."
+        )
+    rows = [drawing.Row(name.replace("_", " "), {TASK: one}, certain(one, p[name])) for name, one in family.items()]
+    caption = (
+        "What weighing queries by predicted performance changes, with 95% intervals over queries and seeds; right of 0 "
+        "weights help. Blue: certain after Holm's correction. nqc has three seeds, the others one; studio's test split."
+    )
+    size = (7.2, 1.4 + 0.34 * len(rows))
+    return told, [Figure("weights", caption, drawing.forest(rows, {TASK: TITLES[TASK]}, "difference"), size)]
+
+
+# --- labellers of falling quality
+
+
+def _labellers(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
+    rows, told, apart = [], [], []
+    for place, (label, settings) in enumerate(LABELLERS.items()):
+        names = {form: f"{form}-labeller{place}" if settings else f"studio-{form}" for form in (ONE, *FORMS)}
+        family = {}
+        for form in FORMS:
+            sides = [cells[:1] for cells in _seeds(done, names[form], names[ONE])]
+            if sides[0]:
+                family[form] = difference(*sides)
+        if not family:
+            continue
+        p = holm(family)
+        apart.append(len(rows))
+        rows += [drawing.Row(f"{form.removeprefix('gws_')}: {label}", {TASK: one}, certain(one, p[form]))
+                 for form, one in family.items()]  # fmt: skip
+        helps, hurts = ([form for form in family if certain(family[form], p[form]) and sign * family[form].mean > 0]
+                        for sign in (1, -1))  # fmt: skip
+        one = next(iter(family.values()))
+        told.append(
+            f"Labels from {label}: one generation has {one.b:.3f}; iterating helps {listed(helps)}, hurts "
+            f"{listed(hurts)} (one seed, Holm over the forms)."
+        )
+    if not rows:
+        return [], []
+    caption = (
+        "What iterating changes against one generation by the quality of the weak labels, with 95% intervals over "
+        "queries; right of 0 iterating helps. Blue: certain after Holm's correction within a labeller. Seed 0, "
+        "studio's test split."
+    )
+    size = (7.2, 1.4 + 0.3 * len(rows))
+    return told, [
+        Figure("labellers", caption, drawing.forest(rows, {TASK: TITLES[TASK]}, "difference", apart[1:]), size)
+    ]
+
+
+STUDY = _Weak()

@@ -1,0 +1,172 @@
+"""Generalized weak supervision (after Lien, Zamani and Croft 2024): rankers that learn from what labellers rank,
+generation by generation, without a judgement. Must not know tasks, records or the page.
+
+A weak labeller (bm25, say) ranks the training items for every training query. A generation's rankers learn from such
+lists, then label the same queries for the next generation; the weak labels stay a part of every generation's labels.
+`ftbench.latent` states the model in which this is expectation-maximisation.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ftbench.batches import TrainingSet
+from ftbench.embedder import Embedder
+from ftbench.errors import FtbenchError, RunError
+from ftbench.items import silent
+from ftbench.method import Method, TwoTower, load_method
+from ftbench.performance import NAMES as PREDICTORS
+from ftbench.trainer import Trained, Trainer
+from ftbench.vectors import as_float32, probe_vectors, scorer
+from ftbench.weak.generations import Generations
+from ftbench.weak.labellers import Opinion, weak_labeller
+
+__all__ = ["Config", "Opinion", "WeakSupervision", "last"]
+
+_AT_ONCE = 64  # probes whose scores are held at a time
+
+
+@dataclass(frozen=True)
+class Config:
+    """What all forms share. One with a single ranker has no use for `second` and `serve`."""
+
+    labeller: str = "bm25"  # weak labellers, methods by name or file, bm25:title_only=true; the mean of several with +
+    ranker: str = "factorized_transport_cached"  # a two-tower method; its item vectors are what is served
+    second: str = "late_interaction"  # a ranker of another architecture, that scores a query against an item's views
+    generations: int = 3  # at most
+    top: int = 100  # items that a labeller names for a query
+    loss: Literal["listwise", "pairwise", "regression"] = "listwise"
+    temperature: float = 0.1  # of labels, which go from 0 to 1: softens them, and draws a list's items for a batch
+    mix: Literal["mean", "posterior"] = "mean"  # weak and rankers' labels: their mean, or the E-step's posterior
+    keep: float = 0.5  # share of the weak labels in the mean
+    strength: float = 5.0  # of the weak labels in the posterior and the observed-data objective: log odds of a label 1
+    start: Literal["foundation", "previous"] = "foundation"  # weights from which a later generation learns
+    alignment_weight: float = 1.0  # of the rankers' image-text loss beside the ranking loss
+    importance: Literal["none", "nqc", "wig", "smv", "clarity", "entropy"] = "none"  # predictor that weighs queries
+    clip: float = 3.0  # the highest query weight, in multiples of the mean
+    drop: float = 0.0  # share of queries of the lowest predicted performance left out; the others then count alike
+    stop: bool = False  # at the first generation that does not improve what is observed of validation queries
+    serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
+    candidates: int = 100  # that are reranked
+    shuffled: float = 0.0  # share of queries that get another's weak labels: a worse labeller, for studies
+
+    def problems(self):
+        least = {"generations": 1, "top": 1, "alignment_weight": 0, "strength": 0, "candidates": 1}
+        found = [f"{k} is {getattr(self, k)}, expected at least {n}" for k, n in least.items() if getattr(self, k) < n]
+        found += [f"{k} is {getattr(self, k)}, expected more than 0" for k in ("temperature", "clip")
+                  if not getattr(self, k) > 0]  # fmt: skip
+        found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1" for k in ("keep", "shuffled")
+                  if not 0 <= getattr(self, k) <= 1]  # fmt: skip
+        found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
+        if self.mix == "posterior" and self.loss != "listwise":
+            found.append(f"mix=posterior gives log odds, which loss={self.loss} cannot learn; expected loss=listwise")
+        for key in ("labeller", "ranker", "second"):
+            try:
+                self._check(key)
+            except FtbenchError as problem:
+                found.append(f"{key}={getattr(self, key)}: {problem}")
+        return found
+
+    def _check(self, key):
+        if key == "labeller":
+            for spec in self.labeller.split("+"):
+                weak_labeller(spec)
+        elif not isinstance(load_method(getattr(self, key)), TwoTower):
+            raise RunError("it is no two-tower method, which weak labels could train")
+
+
+assert {"none", *PREDICTORS} == set(next(f for f in fields(Config) if f.name == "importance").type.__args__)
+
+
+class WeakSupervision(Method):
+    """A form of weak supervision: which rankers there are, and whose labels each learns from.
+
+    roles: the fields of Config that name its rankers; the first one's is served.
+    """
+
+    trained = True
+    seeded = True
+    home = "weak"
+    roles: ClassVar[tuple[str, ...]] = ("ranker",)
+    Config = Config
+
+    @abstractmethod
+    def teachers(self, role: str, pool: Sequence[Opinion], made: Generations) -> Sequence[Opinion]:
+        """Whose labels a ranker learns from, after the first generation, in which it is the weak labeller. pool: the
+        weak labeller and all rankers so far, in order; made: what judges them."""
+
+    @cached_property
+    def rankers(self) -> dict[str, TwoTower]:
+        """The ranker of each role, with its own defaults and the image-text loss's weight."""
+        made = {}
+        for role in self.roles:
+            name = getattr(self.config, role)
+            known = {f.name for f in fields(load_method(name).Config)}
+            own = {"alignment_weight": str(self.config.alignment_weight)} if "alignment_weight" in known else {}
+            made[role] = load_method(name, own, "weak")
+        return made
+
+    @cached_property
+    def parts(self):
+        labellers = [weak_labeller(spec) for spec in self.config.labeller.split("+")]
+        return tuple({part.name: part for part in (*labellers, *self.rankers.values())}.values())
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        if self.config.serve == "rerank" and len(self.roles) < 2:
+            raise RunError("serve=rerank needs a second ranker, which this form does not have; expected serve=ranker")
+
+    @property
+    def lexical(self):
+        return self.config.serve == "rerank"
+
+    def fit(self, train: TrainingSet, valid: TrainingSet, trainer: Trainer) -> Trained:
+        self.trainer = trainer
+        self.made = Generations(self, train, valid, trainer).run()
+        return self.made["ranker"].trained
+
+    def embed(self, views, embedder):
+        return self.made["ranker"].method.embed(views, embedder)
+
+    def score(self, probes, gallery, embedder):
+        """(q, n): the ranker's candidates in the second ranker's order, then all others in the ranker's own."""
+        second = self.made[self.roles[-1]]
+        other = Embedder(second.trained, self.trainer.encoder, self.trainer.device, silent)
+        first = _scores(self.made["ranker"].method, probes, gallery, embedder)
+        found = []
+        for own, anew in zip(first, _scores(second.method, probes, gallery, other), strict=True):
+            found.append(reranked(own, anew, self.config.candidates))
+        return np.concatenate(found)
+
+
+def _scores(method, probes, gallery, embedder):
+    """A method's scores of a gallery, some probes at a time."""
+    score, asked = scorer(as_float32(method.embed(gallery, embedder))), probe_vectors(method.embed(probes, embedder))
+    for start in range(0, len(asked), _AT_ONCE):
+        yield score(asked[start : start + _AT_ONCE])
+
+
+def reranked(first: np.ndarray, second: np.ndarray, candidates: int) -> np.ndarray:
+    """Scores (q, n) float32 that rank the `candidates` best of `first` by `second` and the others below, by `first`:
+    minus each item's rank from 0, equal scores at the rank of the first of them."""
+    found = np.empty(first.shape, dtype=np.float32)
+    for row, own, anew in zip(found, first, second, strict=True):
+        row[:] = -_ranks(own)
+        best = row > -candidates
+        row[best] = -_ranks(anew[best])
+    return found
+
+
+def _ranks(scores):
+    """(n,) ranks from 0, the highest first."""
+    ascending = np.sort(scores)
+    return len(scores) - np.searchsorted(ascending, scores, "right")
+
+
+def last(pool: Sequence[Opinion], role: str) -> Opinion:
+    """The latest opinion of a role's ranker."""
+    return [one for one in pool if one.role == role][-1]

@@ -1,0 +1,299 @@
+"""The loop over generations: labels, rankers trained on them, their own labels; kept so that a stopped run goes on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+import ftbench
+from ftbench import losses, performance
+from ftbench.batches import Targets, TrainingSet
+from ftbench.errors import RunError
+from ftbench.files import write_atomic
+from ftbench.labels import WeakLabels, label, merged, read_labels
+from ftbench.settings import TrainerConfig
+from ftbench.trainer import Meter, Trained, Trainer
+from ftbench.weak.labellers import (
+    SPLITS,
+    Opinion,
+    agreement,
+    cost_of,
+    count,
+    identity_of,
+    judged,
+    observed_of,
+    scores_of,
+    shuffled,
+    weak_labeller,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A generation's ranker, for the harness to measure. told: what its record says of it, JSON values."""
+
+    method: object
+    trained: Trained
+    told: dict
+
+
+class Generations:
+    """One fit of a form of weak supervision."""
+
+    def __init__(self, form, train: TrainingSet, valid: TrainingSet, trainer: Trainer):
+        self.form, self.config, self.trainer = form, form.config, trainer
+        self.data = {"train": train, "valid": valid}
+        self.latest: dict[str, Trained] = {}
+        if not train.query_texts:
+            raise RunError(
+                "the training split has no queries, and weak supervision labels queries. Try another data set."
+            )
+        texts = train.views.assets.texts
+        self.documents = [
+            [word for i in row if i >= 0 for word in texts[i].lower().split()] for row in train.views.texts
+        ]
+
+    def run(self) -> dict[str, Opinion]:
+        """What to serve: the rankers by role. The first one's `trained` has the cost and the stages of all."""
+        pool = [self._weak_of(spec) for spec in self.config.labeller.split("+")]
+        self.weak = self._together(pool)
+        stages, served, best = [], {}, -np.inf
+        for generation in range(1, self.config.generations + 1):
+            made = {}
+            for role in self.form.roles:
+                teachers = pool if generation == 1 else list(self.form.teachers(role, pool, self))
+                made[role], stage = self._ranker(generation, role, teachers)
+                stages.append(stage)
+            pool = [*pool, *made.values()]
+            reached = stages[-len(made)].told["criterion"]
+            if self.config.stop and reached <= best:
+                break
+            served, best = made, reached
+        trained = [one.trained for one in pool if one.trained]
+        first = served["ranker"]
+        whole = replace(
+            first.trained,
+            meter=_sum_of([one.meter for one in trained]),
+            steps=sum(one.steps for one in trained),
+            seconds=sum(one.seconds for one in trained),
+            adaptations=tuple(dict.fromkeys(line for one in trained for line in one.adaptations)),
+            stages=tuple(stages),
+        )
+        return served | {"ranker": replace(first, trained=whole)}
+
+    # --- labels
+
+    def _weak_of(self, spec: str) -> Opinion:
+        """A weak labeller's opinion."""
+        method, trained = weak_labeller(spec), None
+        if method.trained:  # as it comes, with the encoder's own weights
+            trained = method.fit(*self.data.values(), replace(self.trainer, zero_shot=True))
+        name = spec.replace("/", "_").replace(":", "_")
+        lists = [self._lists(f"weak-{name}", method, trained, split) for split in SPLITS]
+        if self.config.shuffled:
+            lists = [shuffled(one, self.config.shuffled, self.trainer.seed) for one in lists]
+        if not lists[0].labelled.any():
+            raise RunError(
+                f"the labeller {spec} scores all items alike for each of the {len(lists[0]):,} training queries: "
+                "there is nothing to learn from. Try another labeller."
+            )
+        return Opinion(spec, 0, "weak", method, trained, *lists)
+
+    def _lists(self, name: str, method, trained: Trained | None, split: str) -> WeakLabels:
+        """A labeller's lists of a split, found again where they were kept."""
+        data, k = self.data[split], self.config.top
+        identity = identity_of(method, trained, data, k)
+        path = self.trainer.folder and self.trainer.folder / f"{name}-{split}.npz"
+        found = read_labels(path, identity) if path else None
+        if found is None:
+            found = label(method.name, identity, scores_of(method, trained, data, self.trainer), data.query_texts,
+                          len(data.item_ids), k)  # fmt: skip
+            if path:
+                found.write(path)
+        if trained:
+            count(trained, data)
+        return found
+
+    def _together(self, opinions: Sequence[Opinion]) -> Opinion:
+        """The mean of some opinions as one."""
+        if len(opinions) == 1:
+            return opinions[0]
+        lists = [self.mean([(getattr(one, split), 1 / len(opinions)) for one in opinions], split) for split in SPLITS]
+        return Opinion(" + ".join(one.name for one in opinions), 0, "weak", None, None, *lists)
+
+    def labels(self, teachers: Sequence[Opinion]) -> WeakLabels:
+        """What a ranker learns from its teachers and the weak labels: from 0 to 1 per query; the log odds of the
+        posterior where the labels are mixed so (without a constant)."""
+        lists = [one.train for one in teachers]
+        if any(one.generation == 0 for one in teachers):
+            return self.mean([(own, 1 / len(lists)) for own in lists], "train")
+        observed = self.weak.train.normalised()
+        if self.config.mix == "posterior":
+            given = [(observed, self.config.strength)]
+            given += [(own.above_the_rest(), 1 / len(lists)) for own in lists]
+            return self._added(given, "train")
+        rest = (1 - self.config.keep) / len(lists)
+        return self.mean([(observed, self.config.keep), *((own, rest) for own in lists)], "train")
+
+    def mean(self, given: Sequence[tuple[WeakLabels, float]], split: str) -> WeakLabels:
+        """Lists by their shares, each from 0, what is not on it, to 1, its first; from 0 to 1 again."""
+        return self._added([(own.above_the_rest().normalised(), share) for own, share in given], split).normalised()
+
+    def _added(self, given: Sequence[tuple[WeakLabels, float]], split: str) -> WeakLabels:
+        lists, shares = zip(*given, strict=True)
+        return merged(lists, shares, self.data[split].query_texts, self.config.top)
+
+    def _targets(self, teachers: Sequence[Opinion]) -> Targets:
+        labels, config = self.labels(teachers), self.config
+        posterior = config.mix == "posterior" and not any(one.generation == 0 for one in teachers)
+        temperature = 1.0 if posterior else config.temperature
+        weights = labels.labelled.astype(np.float64)
+        if config.importance != "none" or config.drop:
+            name = "nqc" if config.importance == "none" else config.importance
+            queries = self.data["train"].query_texts
+            values = [performance.predict(name, one.train, queries, self.documents) for one in teachers]
+            values = sum(own / max(own.mean(), 1e-12) for own in values)  # each labeller in units of its own mean
+            weights = performance.importance(values, labels.labelled, config.clip, config.drop)
+        return Targets(labels, weights.astype(np.float32), temperature, _loss(config.loss, temperature))
+
+    # --- how good labellers are, without judgements
+
+    def agreement(self, pool: Sequence[Opinion], chosen: Sequence[Opinion]) -> float:
+        """How good the mean of some labellers is, from 0 to 1, on the validation queries, which no ranker has seen:
+        ndcg@10 by judgements where a person gave them; else by the labels of the pool's others, queries weighted by
+        predicted performance (nqc) of the weak labels. -1 where there are no others."""
+        valid, rest = self.data["valid"], [one for one in pool if one not in chosen]
+        lists = self.mean([(one.valid, 1 / len(chosen)) for one in chosen], "valid")
+        if valid.judgements:
+            return judged(lists, valid)
+        if not rest:
+            return -1.0
+        reference = self.mean([(one.valid, 1 / len(rest)) for one in rest], "valid")
+        values = agreement(lists, reference)
+        known = ~np.isnan(values)
+        weights = performance.importance(
+            performance.predict("nqc", self.weak.valid, valid.query_texts), known, self.config.clip
+        )
+        return float((weights[known] * values[known]).mean()) if known.any() else 0.0
+
+    def _criterion(self, opinion: Opinion, observed: float | None) -> float:
+        """What a generation must improve: ndcg@10 by judgements where there are any, else what was observed."""
+        valid = self.data["valid"]
+        return judged(opinion.valid, valid) if valid.judgements else observed
+
+    # --- rankers
+
+    def _ranker(self, generation: int, role: str, teachers: Sequence[Opinion]) -> tuple[Opinion, Stage]:
+        """A ranker trained on its teachers' labels, and its own labels."""
+        method, name = copy(self.form.rankers[role]), f"{role}-{generation}"
+        targets = self._targets(teachers)
+        settings, initial = self._share(generation), self._initial(generation, role)
+        state = _digest(targets, settings, initial)
+        trained = self._found(name, state)
+        if trained is None:
+            train = replace(self.data["train"], targets=targets)
+            trained = method.fit(train, self.data["valid"], replace(self.trainer, config=settings, initial=initial))
+            self._keep(name, state, method, trained)
+        self.latest[role] = trained
+        # nobody learns from the last generation
+        train = self._lists(name, method, trained, "train") if generation < self.config.generations else self.weak.train
+        opinion = Opinion(name, generation, role, method, trained, train, self._lists(name, method, trained, "valid"))
+        observed = observed_of(method, trained, self.data["valid"], self.trainer, self.weak.valid, self.config.strength)
+        told = {
+            "generation": generation, "role": role, "method": method.name, "labels": [one.name for one in teachers],
+            "unlabelled": int((~targets.labels.labelled).sum()), "observed": observed,
+            "criterion": self._criterion(opinion, observed),
+        }  # fmt: skip
+        return opinion, Stage(method, trained, told)
+
+    def _share(self, generation: int) -> TrainerConfig:
+        """The trainer's settings of one training: an equal share of the run's budget, less what labelling takes."""
+        config, trainings = self.trainer.config, self.config.generations * len(self.form.roles)
+        splits = SPLITS if generation < self.config.generations else SPLITS[1:]
+        labelling = sum(cost_of(self.data[split], self.trainer.encoder) for split in splits)
+        budget = config.budget / trainings - labelling
+        if config.budget and budget <= 0 and self.trainer.board != "equal-steps":
+            raise RunError(
+                f"a budget of {config.budget:,.0f} is {config.budget / trainings:,.0f} for each of {trainings} "
+                f"trainings, and labelling takes {labelling:,.0f} of it. Give more (--set trainer.budget="
+                f"{4 * trainings * labelling:.0f}) or take fewer generations (--set generations=1)."
+            )
+        return replace(config, budget=max(budget, 0.0), steps=config.steps // trainings)
+
+    def _initial(self, generation: int, role: str) -> dict[str, torch.Tensor] | None:
+        """The weights that a ranker begins with; None: the encoder's own."""
+        if generation == 1 or self.config.start == "foundation":
+            return None
+        return {name: value.cpu() for name, value in self.latest[role].model.state_dict().items()}
+
+    # --- what is kept, so that a stopped run goes on
+
+    def _found(self, name: str, state: str) -> Trained | None:
+        """A ranker that was trained before the run was stopped, from the same state; None where there is none."""
+        folder = self.trainer.folder
+        if folder is None or not (folder / f"{name}.json").is_file():
+            return None
+        try:
+            told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            if told["state"] != state:
+                return None
+            model = self.trainer.encoder.build(self.trainer.seed)
+            model.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+            return None
+        curve = tuple((int(step), float(loss)) for step, loss in told["curve"])
+        return Trained(model.to(self.trainer.device).eval(), Meter(**told["meter"]), told["steps"], told["seconds"],
+                       curve, tuple(told["adaptations"]))  # fmt: skip
+
+    def _keep(self, name: str, state: str, method, trained: Trained) -> None:
+        """Keep a ranker; not one that learns more than the towers, which is trained again."""
+        folder = self.trainer.folder
+        if folder is None or tuple(method.learned()):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
+        write_atomic(folder / f"{name}.safetensors", save(tensors))
+        told = {key: getattr(trained, key) for key in ("steps", "seconds", "curve", "adaptations")}
+        told |= {"state": state, "meter": asdict(trained.meter)}
+        write_atomic(folder / f"{name}.json", json.dumps(told).encode())
+
+
+def _digest(targets: Targets, settings: TrainerConfig, initial: dict[str, torch.Tensor] | None) -> str:
+    """The SHA-256 of what a training depends on besides the run: labels, weights of queries, settings, first weights,
+    and the library itself, as a run may go on after it changed."""
+    digest = hashlib.sha256(json.dumps([targets.labels.identity, targets.temperature, asdict(settings)]).encode())
+    digest.update(targets.weights.tobytes())
+    for name, tensor in sorted((initial or {}).items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    for path in sorted(Path(ftbench.__file__).parent.glob("**/*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _loss(name: str, temperature: float) -> Callable:
+    """A ranking loss of logits, their scale and labels, by the name that settings give it."""
+    if name == "listwise":
+        return lambda logits, scale, labels: losses.listwise_cross_entropy(
+            logits, labels.masked_fill(labels <= 0, -torch.inf), temperature
+        )
+    if name == "pairwise":
+        return lambda logits, scale, labels: losses.pairwise_logistic(logits, labels)
+    return lambda logits, scale, labels: losses.score_regression(logits / scale, labels)
+
+
+def _sum_of(meters: Sequence[Meter]) -> Meter:
+    """What several models cost in all."""
+    whole = replace(meters[0])
+    for meter in meters[1:]:
+        whole.image_passes += meter.image_passes
+        whole.text_passes += meter.text_passes
+        whole.training_items += meter.training_items
+        whole.flops += meter.flops
+    return whole

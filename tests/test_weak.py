@@ -1,0 +1,379 @@
+"""Weak supervision: what the harness hands over, what rankers learn from, what is kept, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_trainer import encoder, trainer_of  # noqa: F401
+
+from ftbench import losses
+from ftbench.batches import Targets, batches_of
+from ftbench.encoders.base import weights_sha256
+from ftbench.errors import FtbenchError, RunError
+from ftbench.labels import WeakLabels, label, merged
+from ftbench.method import load_method
+from ftbench.request import Request, check
+from ftbench.settings import TrainerConfig
+from ftbench.task import load_task, training_sets
+from ftbench.weak import reranked
+from ftbench.weak.generations import Generations
+from ftbench.weak.labellers import agreement, shuffled
+
+FORMS = ("weak_supervision", "gws_self", "gws_cross", "gws_joint", "gws_greedy")
+SMALL = {"ranker": "mean_pooling", "second": "late_interaction", "top": "5"}
+
+
+def _sets(toy, track="weak"):
+    return training_sets(load_task("query2item", "toy"), toy, track)
+
+
+def _fit(name, toy, encoder, folder=None, track="weak", budget=3000.0, **settings):  # noqa: F811
+    method = load_method(name, SMALL | settings, track)
+    trainer = replace(trainer_of(encoder, budget=budget), folder=folder)
+    return method, method.fit(*_sets(toy, track), trainer)
+
+
+# --- what is in reach
+
+
+def test_places_and_names_of_queries_tell_nothing_of_items(toy):
+    """Sources list queries item by item, and name them after items."""
+    plain = [query.text for query in toy.queries("train")]
+    for track in ("weak", "weak-validated"):
+        train, valid = _sets(toy, track)
+        assert sorted(train.query_texts) == sorted(plain) and list(train.query_texts) != plain
+        assert train.query_ids == () and bool(valid.query_ids) == (track == "weak-validated")
+
+
+def test_the_weak_track_hands_over_queries_and_nothing_that_judges_them(toy):
+    for track, judged in (("weak", False), ("weak-validated", True)):
+        train, valid = _sets(toy, track)
+        assert len(train.query_texts) == 20 and len(valid.query_texts) == 4
+        assert not len(train.interactions) and not len(valid.interactions)
+        assert not train.judgements and bool(valid.judgements) == judged
+    assert len(_sets(toy, "supervised")[0].interactions)
+
+
+def test_forms_are_of_the_weak_track_and_others_are_not():
+    for name in FORMS:
+        assert check(Request(name, "query2item", "studio")).track == "weak"
+        with pytest.raises(RunError, match=f"{name} is made for the weak track, and supervised was given"):
+            check(Request(name, "query2item", "studio", track="supervised"))
+    with pytest.raises(RunError, match="Try: --method weak_supervision --set ranker=mean_pooling"):
+        check(Request("mean_pooling", "query2item", "studio", track="weak"))
+
+
+# --- batches of weak labels
+
+
+def _labels(seed=0, queries=30, items=40, k=6):
+    scores = np.random.default_rng(seed).normal(size=(queries, items))
+    return label("random", "", lambda rows: scores[rows], ["q"] * queries, items, k).normalised()
+
+
+def test_batches_hold_what_the_labels_say(toy):
+    train, _ = _sets(toy)
+    labels = _labels(queries=20, items=20)
+    weights = np.where(np.arange(20) % 4 == 0, 0.0, 1.5).astype(np.float32)
+    data = replace(train, targets=Targets(labels, weights, 0.2, losses.listwise_cross_entropy))
+    stream = batches_of(data, TrainerConfig(batch_size=8), 3)
+    seen, sizes = set(), set()
+    for _ in range(20):
+        batch = next(stream)
+        assert 2 <= len(set(batch.items.tolist())) == len(batch.items) <= 8
+        sizes.add(len(batch.items))
+        for i, item in enumerate(batch.items):
+            for k, query in enumerate(batch.queries[i]):
+                assert weights[query] and item in labels.items[query]
+                seen.add(int(query))
+                own = dict(zip(labels.items[query].tolist(), labels.scores[query].tolist(), strict=True))
+                assert batch.labels[i, k].tolist() == [own.get(int(j), 0.0) for j in batch.items]
+                assert batch.weights[i, k] == 1.5
+    assert seen == set(np.flatnonzero(weights).tolist()) and 8 in sizes
+    again = batches_of(data, TrainerConfig(batch_size=8), 3)
+    np.testing.assert_array_equal(next(again).items, next(batches_of(data, TrainerConfig(batch_size=8), 3)).items)
+
+
+def test_items_enter_a_batch_as_often_as_labels_name_them_high(toy):
+    """One query, one item of label 1 and many of label 0: at a low temperature the first is in every batch."""
+    train, _ = _sets(toy)
+    scores = np.zeros((20, 20))
+    scores[:, 1:] = 1e-3
+    scores[np.arange(20), np.arange(20)] = 1.0
+    labels = label("own", "", lambda rows: scores[rows], ["q"] * 20, 20, 20).normalised()
+    data = replace(train, targets=Targets(labels, np.ones(20), 0.05, losses.listwise_cross_entropy))
+    batch = next(batches_of(data, TrainerConfig(batch_size=8, queries_per_item=1), 0))
+    assert (batch.queries[:, 0] == batch.items).mean() > 0.7
+
+
+def test_too_few_labelled_items_are_said(toy):
+    train, _ = _sets(toy)
+    labels = WeakLabels("one", "", np.zeros((20, 1), dtype=np.int64), np.ones((20, 1), np.float32),
+                        np.ones(20, np.float32), 20)  # fmt: skip
+    data = replace(train, targets=Targets(labels, np.ones(20), 1.0, losses.listwise_cross_entropy))
+    with pytest.raises(RunError, match="at least 2 items; the labeller names fewer"):
+        next(batches_of(data, TrainerConfig(), 0))
+
+
+def test_the_loss_is_the_ranking_loss_of_every_query_by_its_weight(toy, encoder):  # noqa: F811
+    train, _ = _sets(toy)
+    labels = _labels(queries=20, items=20)
+    weights = np.linspace(0.5, 1.5, 20).astype(np.float32)
+
+    def loss(logits, scale, own):
+        return losses.listwise_cross_entropy(logits, own, 0.3)
+
+    data = replace(train, targets=Targets(labels, weights, 0.3, loss))
+    batch = next(batches_of(data, TrainerConfig(batch_size=6), 1))
+    vectors = torch.nn.functional.normalize(torch.randn(20, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    items = torch.nn.functional.normalize(torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), dim=1)
+
+    class Towers:
+        scale = 7.0
+
+        @staticmethod
+        def queries(ids):
+            return vectors[torch.from_numpy(ids)]
+
+    found = load_method("mean_pooling", track="weak").query_loss(batch, Towers, items)
+    total = []
+    for i in range(6):
+        for k in range(batch.queries.shape[1]):
+            query = batch.queries[i, k]
+            logits = torch.stack([7.0 * (vectors[query] * item).sum() for item in items])[None]
+            own = torch.from_numpy(labels.of(np.array([query]), batch.items))
+            total.append(weights[query] * loss(logits, 7.0, own)[0])
+    torch.testing.assert_close(found, torch.stack(total).mean())
+
+
+# --- forms and generations
+
+TAUGHT = {
+    "weak_supervision": [("ranker", ["bm25"])],
+    "gws_self": [("ranker", ["bm25"]), ("ranker", ["ranker-1"]), ("ranker", ["ranker-2"])],
+    "gws_cross": [
+        ("ranker", ["bm25"]), ("second", ["bm25"]), ("ranker", ["second-1"]), ("second", ["ranker-1"]),
+        ("ranker", ["second-2"]), ("second", ["ranker-2"]),
+    ],
+    "gws_joint": [("ranker", ["bm25"]), ("second", ["bm25"])]
+    + [(role, [f"ranker-{g}", f"second-{g}"]) for g in (1, 2) for role in ("ranker", "second")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_who_learns_from_whom(name, toy, encoder):  # noqa: F811
+    _, trained = _fit(name, toy, encoder)
+    assert [(stage.told["role"], stage.told["labels"]) for stage in trained.stages] == TAUGHT[name]
+    assert trained.meter.spent <= 3000 * 1.1
+    assert trained.steps == sum(stage.trained.steps for stage in trained.stages)
+    assert trained.meter.image_passes == sum(stage.trained.meter.image_passes for stage in trained.stages)
+    assert trained.model is [s.trained for s in trained.stages if s.told["role"] == "ranker"][-1].model
+
+
+def test_greedy_adds_what_agrees_better_with_the_others_and_no_more(toy, encoder, monkeypatch):  # noqa: F811
+    worth = {frozenset(["bm25"]): 0.5, frozenset(["ranker-1"]): 0.6, frozenset(["second-1"]): 0.2,
+             frozenset(["ranker-1", "bm25"]): 0.7, frozenset(["ranker-1", "second-1"]): 0.65,
+             frozenset(["ranker-1", "bm25", "second-1"]): 0.7}  # fmt: skip
+    monkeypatch.setattr(Generations, "agreement", lambda self, pool, chosen: worth[frozenset(o.name for o in chosen)])
+    _, trained = _fit("gws_greedy", toy, encoder, generations="2")
+    assert [stage.told["labels"] for stage in trained.stages[2:]] == [["ranker-1", "bm25"]] * 2
+
+
+def test_agreement_is_with_the_labels_of_the_others(toy, encoder):  # noqa: F811
+    """A labeller agrees with itself wholly, with none where all are chosen."""
+    method = load_method("gws_greedy", SMALL, "weak")
+    made = Generations(method, *_sets(toy), trainer_of(encoder))
+    made.weak = one = made._weak_of("bm25")
+    same, two = replace(one, name="same"), replace(one, name="two", valid=shuffled(one.valid, 1.0, 0))
+    assert made.agreement([one, same], [one]) == pytest.approx(1.0)
+    assert 0 < made.agreement([one, two], [one]) < 1 and made.agreement([one, two], [one, two]) == -1.0
+
+
+def test_with_judgements_agreement_is_with_them(toy, encoder):  # noqa: F811
+    method = load_method("gws_greedy", SMALL, "weak-validated")
+    made = Generations(method, *_sets(toy, "weak-validated"), trainer_of(encoder))
+    made.weak = made._weak_of("bm25")
+    ranks = made.mean([(made.weak.valid, 1.0)], "valid").items
+    valid = made.data["valid"]
+    wanted = {one.query_id: one.item_id for one in valid.judgements}
+    expected = []
+    for query, row in zip(valid.query_ids, ranks.tolist(), strict=True):
+        place = [valid.item_ids[i] if i >= 0 else "" for i in row].index(wanted[query]) + 1
+        expected.append(1 / np.log2(place + 1))
+    assert made.agreement([made.weak], [made.weak]) == pytest.approx(np.mean(expected))
+
+
+def test_it_stops_where_nothing_improves_and_serves_the_generation_before(toy, encoder, monkeypatch):  # noqa: F811
+    values = iter([0.3, 0.5, 0.4, 0.9])
+    monkeypatch.setattr(Generations, "_criterion", lambda *_: next(values))
+    method, trained = _fit("gws_self", toy, encoder, generations="4", stop="true", budget=5000.0)
+    assert len(trained.stages) == 3
+    assert trained.model is trained.stages[1].trained.model and method.made["ranker"].name == "ranker-2"
+
+
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(toy, encoder, tmp_path, monkeypatch):  # noqa: F811
+    whole = _fit("gws_self", toy, encoder, tmp_path / "whole")[1]
+    fit, calls = load_method("mean_pooling", track="weak").__class__.fit, []
+
+    def stopping(self, *given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(self, *given)
+
+    monkeypatch.setattr("ftbench.method.TwoTower.fit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        _fit("gws_self", toy, encoder, tmp_path / "own")
+    left = {p.name for p in (tmp_path / "own").iterdir()}
+    assert {"ranker-1.json", "ranker-1.safetensors", "ranker-1-train.npz", "weak-bm25-train.npz"} <= left
+    assert "ranker-2.json" not in left
+    calls += [1] * 2
+    _, again = _fit("gws_self", toy, encoder, tmp_path / "own")
+    assert len(calls) == 4 + 2
+    assert weights_sha256(again.model) == weights_sha256(whole.model)
+    assert again.meter == whole.meter and again.steps == whole.steps
+    assert [s.told for s in again.stages] == [s.told for s in whole.stages]
+
+
+def test_a_damaged_checkpoint_is_made_again(toy, encoder, tmp_path):  # noqa: F811
+    whole = _fit("weak_supervision", toy, encoder, tmp_path)[1]
+    (tmp_path / "ranker-1.safetensors").write_bytes(b"no")
+    assert weights_sha256(_fit("weak_supervision", toy, encoder, tmp_path)[1].model) == weights_sha256(whole.model)
+
+
+def test_a_later_generation_may_go_on_from_the_weights_before(toy, encoder):  # noqa: F811
+    models = [_fit("gws_self", toy, encoder, start=start)[1].model for start in ("foundation", "previous")]
+    assert weights_sha256(models[0]) != weights_sha256(models[1])
+
+
+@pytest.mark.parametrize("option", [{"loss": "pairwise"}, {"loss": "regression"}, {"mix": "posterior"},
+                                    {"importance": "nqc"}, {"importance": "clarity", "drop": "0.5"},
+                                    {"labeller": "bm25+mean_pooling"}, {"shuffled": "0.5"},
+                                    {"labeller": "bm25:title_only=true"}])  # fmt: skip
+def test_every_option_trains_something_else(option, toy, encoder):  # noqa: F811
+    plain = _fit("gws_self", toy, encoder, generations="2")[1]
+    other = _fit("gws_self", toy, encoder, generations="2", **option)[1]
+    assert all(np.isfinite(loss) for _, loss in other.curve)
+    assert weights_sha256(other.model) != weights_sha256(plain.model)
+
+
+# --- what is served
+
+
+def test_reranking_keeps_the_candidates_first_and_the_rest_in_order():
+    first = np.array([[5.0, 4, 3, 2, 1], [1, 1, 1, 2, 0]])
+    second = np.array([[1.0, 9, 5, 7, 8], [3, 2, 1, 0, 9]])
+    assert np.argsort(-reranked(first, second, 3)[0], kind="stable").tolist() == [1, 2, 0, 3, 4]
+    # three items tie for the places 2 to 4: all of them are candidates
+    assert np.argsort(-reranked(first, second, 2)[1], kind="stable").tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_second_ranker_reorders(toy, encoder):  # noqa: F811
+    from ftbench.embedder import Embedder
+    from ftbench.items import silent
+    from ftbench.views import text_probes, views_of
+
+    method, trained = _fit("gws_cross", toy, encoder, generations="1", serve="rerank", candidates="3")
+    embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
+    views, probes = views_of(toy, toy.rows("test")), text_probes(["red lamp 30", "room 31"])
+    found = method.score(probes, views, embedder)
+    first = method.rankers["ranker"].embed(probes, embedder) @ method.rankers["ranker"].embed(views, embedder).T
+    for row, own in zip(found, first, strict=True):
+        assert set(np.argsort(-row)[:3]) == set(np.argsort(-own)[:3])
+        assert np.argsort(-row, kind="stable")[3:].tolist() == np.argsort(-own, kind="stable")[3:].tolist()
+
+
+# --- labels of several, worse labels, agreement
+
+
+def test_lists_are_added_by_their_shares():
+    a = label("a", "1", lambda rows: np.array([[4.0, 2, 0]])[rows], ["q"], 3, 3)
+    b = label("b", "2", lambda rows: np.array([[0.0, 5, 1]])[rows], ["q"], 3, 2)
+    both = merged([a, b], [0.5, 0.25], ["q"], 2)
+    assert both.labeller == "a + b"
+    assert both.items.tolist() == [[1, 0]] and both.scores.tolist() == [[2 * 0.5 + 5 * 0.25 - 0.25, 2 - 0.25]]
+    assert merged([a, b], [0.5, 0.3], ["q"], 2).identity != both.identity
+
+
+def test_agreement_by_hand():
+    weak = label("weak", "", lambda rows: np.array([[3.0, 0, 1, 0], [1, 1, 1, 1]])[rows], ["q", "r"], 4, 4)
+    own = label("own", "", lambda rows: np.array([[0.0, 1, 3, 2], [4, 3, 2, 1]])[rows], ["q", "r"], 4, 3)
+    # own ranks items 2 3 1: gains 1 0 0 of an ideal 3 1
+    found = agreement(own, weak)
+    assert found[0] == pytest.approx(1 / (3 + 1 / np.log2(3))) and np.isnan(found[1])
+
+
+def test_shuffling_exchanges_the_lists_of_a_share_of_the_queries():
+    labels = _labels(queries=100)
+    found = shuffled(labels, 0.25, 0)
+    moved = (found.items != labels.items).any(axis=1)
+    assert 20 <= moved.sum() <= 25 and found.identity != labels.identity
+    assert sorted(map(tuple, found.items.tolist())) == sorted(map(tuple, labels.items.tolist()))
+    np.testing.assert_array_equal(shuffled(labels, 0.0, 0).items, labels.items)
+
+
+# --- bad input
+
+
+def _method_file(tmp_path, body):
+    path = tmp_path / "labeller.py"
+    path.write_text(
+        "import numpy as np\nfrom ftbench import method\n\n\nclass Method(method.Method):\n    lexical = True\n\n"
+        "    def score(self, probes, gallery):\n"
+        f"        found = np.random.default_rng(0).random((len(probes), len(gallery)))\n{body}        return found\n"
+    )
+    return str(path)
+
+
+def test_labellers_that_do_not_exist_or_may_not_label_are_refused():
+    with pytest.raises(FtbenchError, match="labeller=bm24: unknown method 'bm24'.*Did you mean 'bm25'"):
+        load_method("weak_supervision", {"labeller": "bm24"}, "weak")
+    with pytest.raises(FtbenchError, match="oracle reads what no method may"):
+        load_method("weak_supervision", {"labeller": "oracle"}, "weak")
+    with pytest.raises(FtbenchError, match="ranker=bm25: it is no two-tower method"):
+        load_method("weak_supervision", {"ranker": "bm25"}, "weak")
+
+
+def test_a_labeller_that_gives_no_numbers_is_named_with_the_query(toy, encoder, tmp_path):  # noqa: F811
+    name = _method_file(tmp_path, "        found[3, 1] = np.nan\n")
+    with pytest.raises(RunError, match="labeller labeller gave the query 'lamp for room 3' a score that is NaN"):
+        _fit("weak_supervision", toy, encoder, labeller=name)
+
+
+def test_a_query_without_labels_counts_for_nothing_and_is_counted(toy, encoder, tmp_path):  # noqa: F811
+    name = _method_file(tmp_path, "        found[:3] = 0.5\n        found[3, 1:] = 0\n")
+    _, trained = _fit("weak_supervision", toy, encoder, labeller=name)
+    assert trained.stages[0].told["unlabelled"] == 3
+    with pytest.raises(RunError, match="scores all items alike for each of the 20 training queries"):
+        _fit("weak_supervision", toy, encoder, labeller=_method_file(tmp_path, "        found[:] = 1\n"))
+
+
+def test_a_budget_that_labelling_would_spend_is_refused(toy, encoder):  # noqa: F811
+    with pytest.raises(RunError, match="labelling takes .* Give more"):
+        _fit("gws_self", toy, encoder, budget=100.0)
+
+
+def test_settings_are_checked_together():
+    with pytest.raises(FtbenchError, match="3 problems"):
+        load_method("gws_self", {"generations": "0", "temperature": "0", "drop": "1"}, "weak")
+    with pytest.raises(FtbenchError, match="serve=rerank needs a second ranker"):
+        load_method("gws_self", {"serve": "rerank"}, "weak")
+    with pytest.raises(FtbenchError, match="log odds, which loss=pairwise cannot learn"):
+        load_method("gws_self", {"mix": "posterior", "loss": "pairwise"}, "weak")
+
+
+def test_the_last_batch_of_a_pass_is_smaller_and_no_catalogue_is_too_small(toy):
+    train, _ = _sets(toy)
+    data = replace(train, targets=Targets(_labels(queries=20, items=20), np.ones(20), 0.2, losses.pairwise_logistic))
+    stream = batches_of(data, TrainerConfig(batch_size=64), 0)
+    assert 2 <= len(next(stream).items) <= 20 and len(next(stream).items) >= 2
+
+
+def test_a_batch_asks_the_query_that_brought_its_items(toy):
+    train, _ = _sets(toy)
+    labels = _labels(queries=20, items=20)
+    data = replace(train, targets=Targets(labels, np.ones(20), 0.2, losses.pairwise_logistic))
+    batch = next(batches_of(data, TrainerConfig(batch_size=8, queries_per_item=1), 0))
+    named = [sum(item in labels.items[query] for item in batch.items) for query in batch.queries[:, 0]]
+    assert max(named) >= 4
