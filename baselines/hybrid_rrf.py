@@ -30,6 +30,10 @@ class Method(method.Method):
         # cross-view pairs have no text that searches texts, so there the constant changes nothing
         "aligned": {"trainer.learning_rate": (0.001, 0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
     }
+    tuned = {
+        "supervised": {"constant": 1.0},
+        "aligned": {"trainer.learning_rate": 0.03},
+    }
 
     @dataclass(frozen=True)
     class Config:

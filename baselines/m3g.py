@@ -23,8 +23,12 @@ class Method(method.TwoTower):
     # at an alignment_weight of 0 nothing would be left of it, so that is no choice
     space = method.spaces(
         {"alignment_weight": (0.1, 0.3, 1.0), "epsilon": (0.05, 0.1, 0.2, 0.5), "primary_share": (0.1, 0.25, 0.5)},
-        {"epsilon": (0.02, 0.05, 0.1, 0.2, 0.5)},
+        {"epsilon": (0.05, 0.1, 0.2, 0.5)},
     )
+    tuned = {
+        "supervised": {"epsilon": 0.5},
+        "aligned": {"trainer.learning_rate": 0.03, "epsilon": 0.05},
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -16,6 +16,7 @@ from ftbench import method
 class Method(method.AllViews):
     tuned = {
         "supervised": {"trainer.learning_rate": 0.006, "alignment_weight": 0.0},
+        "aligned": {"trainer.learning_rate": 0.001},
     }
 
     @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from ftbench.losses import sigmoid_loss
 
 class Method(method.AllViews):
     space = method.spaces({"bias_share": (0.4, 0.6, 0.8, 1.0)}, {"bias_share": (0.4, 0.6, 0.8, 1.0)})
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.006, "trainer.image_rate": 0.1, "bias_share": 0.4},
+    }
 
     @dataclass(frozen=True)
     class Config:

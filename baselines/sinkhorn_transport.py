@@ -29,6 +29,10 @@ class Method(method.TwoTower):
         {"alignment_weight": (0.03, 0.1, 0.3), "epsilon": (0.03, 0.1, 0.3), "primary_share": (0.1, 0.25, 0.4)},
         {"epsilon": (0.03, 0.1, 0.3), "primary_share": (0.25, 0.4, 0.6), "inference": ("fused", "multi")},
     )  # fmt: skip
+    tuned = {
+        "supervised": {"alignment_weight": 0.03, "epsilon": 0.03, "primary_share": 0.1},
+        "aligned": {"trainer.learning_rate": 0.03, "epsilon": 0.03, "primary_share": 0.6, "inference": "multi"},
+    }
 
     @dataclass(frozen=True)
     class Config:

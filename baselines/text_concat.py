@@ -15,6 +15,10 @@ from ftbench.views import view_weights
 
 
 class Method(method.TwoTower):
+    tuned = {
+        "aligned": {"trainer.learning_rate": 0.001},
+    }
+
     @dataclass(frozen=True)
     class Config:
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss
