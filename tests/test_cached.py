@@ -74,7 +74,7 @@ def test_the_sampled_gradient_is_unbiased_for_that_of_the_weighted_mean(sampling
 
 
 def test_a_gradient_of_the_weight_alone_is_smaller():
-    method, towers = begun(gradient="weight")
+    method, towers = begun(gradient="weight", primary_share=0.25)
     found = gradient_of_fused(method, towers, torch.ones(D), 600)
     assert found[0].tolist() == pytest.approx([0.25] * D)
     assert found[1:].sum(0).tolist() == pytest.approx([0.25] * D), "one of three, each of weight 1/4"

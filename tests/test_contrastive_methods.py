@@ -299,9 +299,9 @@ def test_fields_need_a_weight_each():
 
 def test_the_bias_starts_as_a_share_of_the_scale_and_is_learned(encoder, toy):  # noqa: F811
     method = begun("sigmoid", Given(scale=40.0), bias_share=0.7)
-    assert float(method.bias) == pytest.approx(-28.0) and method.learned() == (method.bias,)
+    assert float(method.share) == pytest.approx(0.7) and method.learned() == (method.share,)
     method, trained = fitted("sigmoid", encoder, toy, board="equal-steps", steps=3)
-    assert float(method.bias) != pytest.approx(-0.6 * float(encoder.build(0).logit_scale), abs=1e-6)
+    assert float(method.share) != pytest.approx(0.6, abs=1e-6)
 
 
 def test_sigmoid_asks_of_each_query_and_item_and_of_each_image_side_and_text_side():

@@ -118,6 +118,7 @@ def test_it_begins_with_the_dense_method_s_tuned_settings(track, monkeypatch):
     cls = type(load_method("mean_pooling"))
     tuned = {"supervised": {"alignment_weight": 0.7, "trainer.learning_rate": 0.011}}
     monkeypatch.setattr(cls, "tuned", tuned)
+    monkeypatch.setattr(hybrid.Method, "tuned", {})  # its own search comes on top of that
     method = load_method("hybrid_rrf", {"dense": "mean_pooling"}, track)
     rate = 0.011 if track == "supervised" else default_settings(track).learning_rate
     assert trainer_settings(method).learning_rate == rate
