@@ -303,7 +303,7 @@ def test_a_cell_that_lacks_the_measure_is_not_compared():
 
 
 def test_weak_supervision_is_judged_against_its_labeller_its_first_generation_and_judgements():
-    strong = {"bm25": 0.0, "weak_supervision": 0.05, "gws_joint": 0.12, "factorized_transport_cached": 0.2}
+    strong = {"bm25": 0.0, "weak_supervision": 0.05, "gws_joint": 0.12, "factorized_transport": 0.2}
     study = load_study("weak-supervision")
     done = all_made(study, lambda cell: strong.get(cell.request.method, 0.06))
     said = text_of(study.outcome(done))

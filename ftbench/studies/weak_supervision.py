@@ -14,7 +14,7 @@ ONE = "weak_supervision"  # one generation
 FORMS = ("gws_self", "gws_cross", "gws_joint", "gws_greedy")
 SEEDS = (0, 1, 2)
 PREDICTORS = ("nqc", "wig", "smv", "clarity", "entropy")
-RANKER = "factorized_transport_cached"
+RANKER = "factorized_transport"  # the forms' own
 # labellers of falling quality: what is said of each, and its settings
 LABELLERS = {
     "bm25": {},

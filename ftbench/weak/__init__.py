@@ -35,7 +35,7 @@ class Config:
     """What all forms share. One with a single ranker has no use for `second` and `serve`."""
 
     labeller: str = "bm25"  # weak labellers, methods by name or file, bm25:title_only=true; the mean of several with +
-    ranker: str = "factorized_transport_cached"  # a two-tower method; its item vectors are what is served
+    ranker: str = "factorized_transport"  # a two-tower method; its item vectors are what is served
     second: str = "late_interaction"  # a ranker of another architecture, that scores a query against an item's views
     generations: int = 3  # at most
     top: int = 100  # items that a labeller names for a query

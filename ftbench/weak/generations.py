@@ -106,15 +106,17 @@ class Generations:
             )
         return Opinion(spec, 0, "weak", method, trained, *lists)
 
-    def _lists(self, name: str, method, trained: Trained | None, split: str) -> WeakLabels:
-        """A labeller's lists of a split, found again where they were kept."""
+    def _lists(
+        self, name: str, method, trained: Trained | None, split: str, scores: Callable | None = None
+    ) -> WeakLabels:
+        """A labeller's lists of a split, found again where they were kept. scores: `scores_of` it, where known."""
         data, k = self.data[split], self.config.top
         identity = identity_of(method, trained, data, k)
         path = self.trainer.folder and self.trainer.folder / f"{name}-{split}.npz"
         found = read_labels(path, identity) if path else None
         if found is None:
-            found = label(method.name, identity, scores_of(method, trained, data, self.trainer), data.query_texts,
-                          len(data.item_ids), k)  # fmt: skip
+            scores = scores or scores_of(method, trained, data, self.trainer)
+            found = label(method.name, identity, scores, data.query_texts, len(data.item_ids), k)
             if path:
                 found.write(path)
         if trained:
@@ -204,8 +206,10 @@ class Generations:
         self.latest[role] = trained
         # nobody learns from the last generation
         train = self._lists(name, method, trained, "train") if generation < self.config.generations else self.weak.train
-        opinion = Opinion(name, generation, role, method, trained, train, self._lists(name, method, trained, "valid"))
-        observed = observed_of(method, trained, self.data["valid"], self.trainer, self.weak.valid, self.config.strength)
+        scores = scores_of(method, trained, self.data["valid"], self.trainer)
+        valid = self._lists(name, method, trained, "valid", scores)
+        opinion = Opinion(name, generation, role, method, trained, train, valid)
+        observed = observed_of(scores, len(self.data["valid"].item_ids), self.weak.valid, self.config.strength)
         told = {
             "generation": generation, "role": role, "method": method.name, "labels": [one.name for one in teachers],
             "unlabelled": int((~targets.labels.labelled).sum()), "observed": observed,

@@ -93,17 +93,13 @@ def _passes(data: TrainingSet) -> tuple[int, int]:
     return images, texts + len(data.query_texts)
 
 
-def observed_of(
-    method: Method, trained: Trained, data: TrainingSet, trainer: Trainer, weak: WeakLabels, strength: float
-) -> float | None:
-    """The mean over labelled queries of the observed-data objective (`ftbench.latent`) of a ranker's scores and weak
-    labels, from 0 to 1 per query; None without a labelled query."""
-    scores, everything = scores_of(method, trained, data, trainer), np.arange(len(data.item_ids))
-    rows = np.arange(len(weak))
+def observed_of(scores: Callable, size: int, weak: WeakLabels, strength: float) -> float | None:
+    """The mean over labelled queries of the observed-data objective (`ftbench.latent`) of a ranker's scores of `size`
+    items (`scores_of`) and weak labels, from 0 to 1 per query; None without a labelled query."""
     if not weak.labelled.any():
         return None
     own = torch.from_numpy(np.asarray(scores(slice(0, len(weak))), dtype=np.float32))
-    labels = torch.from_numpy(weak.normalised().of(rows, everything))
+    labels = torch.from_numpy(weak.normalised().of(np.arange(len(weak)), np.arange(size)))
     return float(latent.observed(own, labels, strength).numpy()[weak.labelled].mean())
 
 
