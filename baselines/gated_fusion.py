@@ -21,7 +21,7 @@ class Method(method.AllViews):
     gates = None  # what training makes; without it weights are uniform
     tuned = {
         "supervised": {"alignment_weight": 0.0, "gain": 10.0},
-        "aligned": {"trainer.learning_rate": 0.012},
+        "aligned": {"trainer.learning_rate": 0.012, "gain": 10.0},
     }
 
     @dataclass(frozen=True)

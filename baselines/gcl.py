@@ -28,7 +28,12 @@ class Method(method.AllViews):
             "primary_text_share": 0.33,
             "image_share": 0.65,
         },
-        "aligned": {"trainer.learning_rate": 0.012, "image_share": 0.35},
+        "aligned": {
+            "trainer.learning_rate": 0.006,
+            "trainer.image_rate": 0.1,
+            "primary_image_share": 0.5,
+            "primary_text_share": 0.33,
+        },
     }
 
     @dataclass(frozen=True)
