@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ftbench import metrics, pool, runner
+from ftbench import metrics, pool, record, runner
 from ftbench.errors import FtbenchError, MethodError
 from ftbench.files import write_atomic
 from ftbench.plan import Session, worker_session
@@ -65,12 +65,14 @@ def make(
     tell: Callable[[str], None] = lambda line: None,
     source: Path | None = None,
     more: Callable[[], bool] = lambda: True,
+    board: Path | None = None,
 ) -> dict[str, Done]:
     """All cells by key: found in `folder` where they are finished, else made, `jobs` at a time, and written there.
 
-    tell: shows a line per cell. more: asked before a cell is begun; once it says False the rest is left out. A cell
-    that fails is kept with its error and does not stop the others; it is tried again the next time. Raises FtbenchError
-    for requests that name what does not exist, before any run.
+    board: a results folder; a cell that is a finished run of it is taken from there. tell: shows a line per cell.
+    more: asked before a cell is begun; once it says False the rest is left out. A cell that fails is kept with its
+    error and does not stop the others; it is tried again the next time. Raises FtbenchError for requests that name what
+    does not exist, before any run.
     """
     from ftbench.request import check
 
@@ -90,7 +92,7 @@ def make(
             with suppress(Exception):  # its cells fail, and say why
                 worker_session(source).catalogue(data)
     made, started, new = {}, time.monotonic(), 0
-    work = partial(_make, folder, force, source)
+    work = partial(_make, folder, None if force else board, force, source)
     with closing(pool.each(work, cells, jobs, more)) as answers:
         for place, answer in answers:
             cell = cells[place]
@@ -131,24 +133,33 @@ def read(folder: Path, key: str) -> Done | None:
         return None
 
 
-def _make(folder: Path, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
+def _make(folder: Path, board: Path | None, force: bool, source: Path | None, cell: Cell) -> tuple[Done, bool]:
     session = worker_session(source)
     known = read(folder, cell.key)
     try:
         if not force and _finished(cell, known, session):
             return known, True
-        made, ranked = runner.measured(cell.request, session)
+        made, ranked = _of_board(board, cell, session) or runner.measured(cell.request, session)
         values = {name: _values(ranked, name) for name in (made["task"]["headline"], *cell.also)}
     except Exception as problem:
         made, values = runner.failed(cell.request, session, problem), {}
     return _kept(folder, cell, made, values), False
 
 
-def _kept(folder: Path, cell: Cell, record: Mapping, values: Mapping) -> Done:
+def _of_board(board: Path | None, cell: Cell, session: Session) -> tuple[dict, Run] | None:
+    """A cell's run where the board has it: its record, all but the run file, and what it ranked."""
+    found = record.find(board, runner.identity(cell.request, session)) if board else None
+    if found is None:
+        return None
+    path, made = found
+    return {name: value for name, value in made.items() if name != "run_file"}, record.run_of(path, made)
+
+
+def _kept(folder: Path, cell: Cell, made: Mapping, values: Mapping) -> Done:
     """A cell as it is written; values: by measure, a list with a number for each unit."""
-    headline = record["task"]["headline"]
+    headline = made["task"]["headline"]
     also = {name: values[name] for name in cell.also if name in values}
-    told = {"record": record, "values": values.get(headline, [])} | ({"also": also} if also else {})
+    told = {"record": made, "values": values.get(headline, [])} | ({"also": also} if also else {})
     text = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     write_atomic(folder / f"{cell.key}.json", (text + "\n").encode())
     return _done(cell.key, json.loads(text))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ftbench import cells
+from ftbench import cells, runner
 from ftbench.cells import Cell
 from ftbench.errors import FtbenchError
 from ftbench.request import Request
@@ -27,6 +27,21 @@ def test_a_cell_is_kept_found_again_and_made_again_when_it_changed(session_cache
     changed = Request("bm25", "query2item", "studio@200", settings=(("title_only", "true"),))
     assert cells.make(tmp_path, [Cell("one", changed)], tell=told.append)["one"].score < first.score
     assert "(found)" not in told[2]
+
+
+def test_a_finished_run_of_the_board_is_taken_for_a_cell(session_cache, tmp_path, monkeypatch):
+    board = tmp_path / "results"
+    made = runner.run(LEXICAL, runner.Session(board, lambda title: lambda *_: None)).record
+    alone = cells.make(tmp_path / "alone", [Cell("one", LEXICAL, ("recall@50",))])["one"]
+    monkeypatch.setattr(runner, "measured", lambda *_: pytest.fail("made again"))
+    found = cells.make(tmp_path / "cells", [Cell("one", LEXICAL, ("recall@50",))], board=board)["one"]
+    assert found.record == {name: value for name, value in made.items() if name != "run_file"}
+    np.testing.assert_array_equal(found.values, alone.values)
+    np.testing.assert_array_equal(found.also["recall@50"], alone.also["recall@50"])
+    assert cells.find(tmp_path / "cells", [Cell("one", LEXICAL)])
+    monkeypatch.undo()
+    again = cells.make(tmp_path / "cells", [Cell("one", LEXICAL)], force=True, board=board)["one"]
+    assert again.record["date"] >= found.record["date"] and again.record["cost"] != found.record["cost"]
 
 
 def test_a_damaged_cell_is_made_again(session_cache, tmp_path):

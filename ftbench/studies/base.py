@@ -12,8 +12,9 @@ from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 
 __all__ = ["BLUE", "COLOURS", "GREY", "Cell", "Difference", "Done", "Figure", "Outcome", "Study", "Timed",
-           "difference", "holm", "mean", "spread_labels", "STYLE"]  # fmt: skip
+           "difference", "holm", "mean", "spread_labels", "seeds_of", "SEEDS", "STYLE"]  # fmt: skip
 
+SEEDS = (0, 1, 2)
 _SEED = 20250412  # of the bootstrap and the random signs; any constant would do
 
 # Okabe and Ito (2008): told apart with every common form of colour blindness, and in grey for the first five
@@ -68,13 +69,14 @@ class Study:
     """One module each in this folder, which exposes STUDY, an instance.
 
     name: as typed, letters, digits and -. question: a sentence or two. hours: the cap on 2 cores, at most 3, that
-    `ftbench study` keeps unless --full is given.
+    `ftbench study` keeps unless --full is given. alone: its runs are timed, so they are made one at a time.
     """
 
     name: str
     title: str
     question: str
     hours: float
+    alone: bool = False
 
     def cells(self, full: bool) -> Sequence[Cell | Timed]:
         """All cells, in the order in which they are made; full: those beyond the cap, too, after the others. Cells that
@@ -90,6 +92,12 @@ class Study:
 
 
 # --- comparing cells
+
+
+def seeds_of(done: Mapping[str, Done], *names: str) -> list[list[Done]]:
+    """The cells NAME-SEED of each name, seed by seed, where every one of the names has the seed: pairs of one seed."""
+    shared = [seed for seed in SEEDS if all(f"{name}-{seed}" in done for name in names)]
+    return [[done[f"{name}-{seed}"] for seed in shared] for name in names]
 
 
 @dataclass(frozen=True)

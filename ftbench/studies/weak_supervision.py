@@ -6,13 +6,26 @@ from collections.abc import Mapping, Sequence
 
 from ftbench.request import Request
 from ftbench.studies import drawing
-from ftbench.studies.base import COLOURS, GREY, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, mean
+from ftbench.studies.base import (
+    COLOURS,
+    GREY,
+    SEEDS,
+    Cell,
+    Difference,
+    Done,
+    Figure,
+    Outcome,
+    Study,
+    difference,
+    holm,
+    mean,
+    seeds_of,
+)
 from ftbench.studies.words import TITLES, ahead, certain, chance, interval, listed, verdict
 
 TASK = "query2item"
 ONE = "weak_supervision"  # one generation
 FORMS = ("gws_self", "gws_cross", "gws_joint", "gws_greedy")
-SEEDS = (0, 1, 2)
 PREDICTORS = ("nqc", "wig", "smv", "clarity", "entropy")
 RANKER = "factorized_transport"  # the forms' own
 # labellers of falling quality: what is said of each, and its settings
@@ -74,18 +87,12 @@ def _variants() -> dict[str, tuple]:
     return made
 
 
-def _seeds(done: Mapping[str, Done], *names: str) -> list[list[Done]]:
-    """The cells of each name, seed by seed, where every one of them has the seed."""
-    seeds = [seed for seed in SEEDS if all(f"{name}-{seed}" in done for name in names)]
-    return [[done[f"{name}-{seed}"] for seed in seeds] for name in names]
-
-
 # --- the headline
 
 
 def _headline(data: str, done: Mapping[str, Done]) -> list[str]:
     """One generation against bm25, the best form against one generation, and the share of the supervised ranker."""
-    (one,) = _seeds(done, f"{data}-{ONE}")
+    (one,) = seeds_of(done, f"{data}-{ONE}")
     told, title = [], f"{TITLES[TASK]}, {data}"
     if f"{data}-bm25" in done and one:
         found = difference(one, [done[f"{data}-bm25"]])
@@ -95,7 +102,7 @@ def _headline(data: str, done: Mapping[str, Done]) -> list[str]:
             f"{chance(found.p)}."
         )
     family = {
-        form: difference(*sides) for form in FORMS if (sides := _seeds(done, f"{data}-{form}", f"{data}-{ONE}"))[0]
+        form: difference(*sides) for form in FORMS if (sides := seeds_of(done, f"{data}-{form}", f"{data}-{ONE}"))[0]
     }
     if family:
         p = holm(family)
@@ -108,7 +115,7 @@ def _headline(data: str, done: Mapping[str, Done]) -> list[str]:
 
 
 def _share(data: str, best: str, done: Mapping[str, Done]) -> list[str]:
-    sides = _seeds(done, f"{data}-{best}", f"{data}-supervised")
+    sides = seeds_of(done, f"{data}-{best}", f"{data}-supervised")
     if not sides[0]:
         return []
     weak, supervised = (mean(cells)[0] for cells in sides)
@@ -130,7 +137,7 @@ def _curve(cells: Sequence[Done], measure: str) -> list[float]:
 
 
 def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
-    cells = {form: _seeds(done, f"studio-{form}")[0] for form in (ONE, *FORMS)}
+    cells = {form: seeds_of(done, f"studio-{form}")[0] for form in (ONE, *FORMS)}
     cells = {form: own for form, own in cells.items() if own}
     if not cells:
         return [], []
@@ -141,7 +148,7 @@ def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             told.append(f"{form}, nDCG@10 by generation: {', '.join(f'{value:.3f}' for value in curve)}.")
     lines = {
         "bm25": [done["studio-bm25"]] if "studio-bm25" in done else [],
-        "supervised": _seeds(done, "studio-supervised")[0],
+        "supervised": seeds_of(done, "studio-supervised")[0],
     }
 
     def draw(canvas):
@@ -176,11 +183,11 @@ def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
 def _weights(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
     family: dict[str, Difference] = {}
     for form in (ONE, *FORMS):
-        sides = _seeds(done, f"{form}-nqc", f"studio-{form}")
+        sides = seeds_of(done, f"{form}-nqc", f"studio-{form}")
         if sides[0]:
             family[f"{form}, nqc"] = difference(*sides)
     for name in (*PREDICTORS[1:], "drop"):
-        sides = _seeds(done, f"{ONE}-{name}", f"studio-{ONE}")
+        sides = seeds_of(done, f"{ONE}-{name}", f"studio-{ONE}")
         if sides[0]:
             label = "the lowest quarter dropped" if name == "drop" else name
             family[f"{ONE}, {label}"] = difference(*sides)
@@ -214,7 +221,7 @@ def _labellers(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
         names = {form: f"{form}-labeller{place}" if settings else f"studio-{form}" for form in (ONE, *FORMS)}
         family = {}
         for form in FORMS:
-            sides = [cells[:1] for cells in _seeds(done, names[form], names[ONE])]
+            sides = [cells[:1] for cells in seeds_of(done, names[form], names[ONE])]
             if sides[0]:
                 family[form] = difference(*sides)
         if not family:

@@ -95,12 +95,14 @@ def make(study: Study, options: Options, tell: Callable[[str], None] = lambda li
     folder.mkdir(parents=True, exist_ok=True)
     known = {} if options.force else _known(study, options, wanted)
     missing = [cell for cell in wanted if cell.key not in known or known[cell.key].error]
-    spent = sum(_cost(known[cell.key], cell, options) for cell in wanted if cell not in missing)
+    spent = sum(_cost(known[cell.key], cell, study, options) for cell in wanted if cell not in missing)
     clock = _Clock(float("inf") if options.full else 3600 * study.hours, spent)
     if found := len(wanted) - len(missing):
         tell(f"{found} of {counted(len(wanted), 'cell')} found, {spent / 60:.0f} min of work")
     runs = [cell for cell in missing if isinstance(cell, Cell)]
-    cells.make(folder, runs, options.jobs, options.force, tell, more=clock.more)
+    jobs = 1 if study.alone else options.jobs
+    cells.make(folder, runs, jobs, options.force, tell, more=clock.more,
+               board=None if study.alone else options.results)  # fmt: skip
     timed = [cell for cell in missing if isinstance(cell, Timed)]
     for place, cell in enumerate(timed, start=1):
         if not clock.more():
@@ -136,9 +138,9 @@ def _folder(study: Study, options: Options) -> Path:
     return options.results / "studies" / study.name / "cells"
 
 
-def _cost(kept: Kept, cell: Cell | Timed, options: Options) -> float:
-    """Seconds of the cap that a found cell stands for: runs were made several at a time."""
-    return kept.seconds / (options.jobs if isinstance(cell, Cell) else 1)
+def _cost(kept: Kept, cell: Cell | Timed, study: Study, options: Options) -> float:
+    """Seconds of the cap that a found cell stands for: runs were made several at a time, unless they are timed."""
+    return kept.seconds / (options.jobs if isinstance(cell, Cell) and not study.alone else 1)
 
 
 def _known(study: Study, options: Options, wanted: Sequence[Cell | Timed]) -> dict[str, Kept]:
