@@ -2,9 +2,10 @@
 
 Idea: a query about the back should not be trained against a sample without the back. A bank keeps the latest embedding
 of every training view; a step encodes the primary and one sampled auxiliary view per modality as before, and the fused
-vector is over all views: fresh where encoded, banked and detached elsewhere. In the image-text loss each encoded view
-meets the other modality's fused vector (views), the two fused vectors meet (fused), or the encoded views meet each
-other as in factorized transport (blocks); beside it each encoded view meets the rest of its item, both modalities.
+vector is over all views: fresh where encoded, banked and detached elsewhere. A view's weight is its share times what a
+learned gate says of it (weighting). In the image-text loss the encoded views meet each other as in factorized transport
+(blocks), each meets the other modality's fused vector (views), or the two fused vectors meet (fused); beside it each
+encoded view meets the rest of its item, both modalities. These defaults are what the study cached-options keeps.
 Differs from the paper: this method is not in arXiv 2512.18117; it builds on its sampled scheme. The bank's warm-up pass
 and refreshes are paid from the same budget. A sampled view's gradient is divided by its probability, so that it is
 unbiased for the gradient of the fused vector's value with respect to the views, whatever the weights and the sampling.
@@ -41,10 +42,10 @@ class Method(method.TwoTower):
         primary_share: float = 0.25  # a_0 and b_0 in training with queries
         alignment_share: float = 0.5  # a_0 and b_0 in training without
         alignment_weight: float = 0.1  # of the image-text loss beside the query loss
-        loss: Literal["views", "fused", "blocks"] = "views"  # form of the image-text loss
+        loss: Literal["views", "fused", "blocks"] = "blocks"  # form of the image-text loss
         blocks_weight: float = 0.0  # of factorized transport's four terms beside that form
         rest_weight: float = 0.3  # of the encoded views against the rest of their items, both modalities, beside it
-        weighting: Literal["share", "slot", "gate"] = "share"  # by share; times a learned factor per slot, or per view
+        weighting: Literal["share", "slot", "gate"] = "gate"  # by share; times a learned factor per slot, or per view
         sampling: Literal["weight", "uniform"] = "weight"  # probability of an auxiliary view
         gradient: Literal["share", "weight"] = "share"  # divided by that probability, or of the view's weight alone
         draws: int = 1  # auxiliary views drawn per modality and step, with replacement
