@@ -30,12 +30,13 @@ _MINE_EVERY = 50  # steps between two looks for hard negatives over all training
 class Method(method.TwoTower):
     space = method.spaces(
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("views", "fused", "blocks")},
-        {"alignment_share": (0.4, 0.5, 0.6), "loss": ("views", "blocks"), "rest_weight": (0.0, 0.3, 1.0)},
+        {
+            "alignment_share": (0.4, 0.5, 0.6),
+            "loss": ("views", "blocks"),
+            "rest_weight": (0.0, 0.3, 1.0),
+            "weighting": ("share", "gate"),
+        },
     )
-    tuned = {
-        "supervised": {"trainer.learning_rate": 0.006, "primary_share": 0.4, "loss": "blocks"},
-        "aligned": {"trainer.learning_rate": 0.03, "trainer.image_rate": 0.1, "rest_weight": 1.0},
-    }
 
     @dataclass(frozen=True)
     class Config:

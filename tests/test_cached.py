@@ -89,7 +89,7 @@ def test_learned_factors_get_a_gradient_and_start_as_the_shares():
         fused = method._fused(side, np.array([0, 2]), torch.Generator().manual_seed(0))
         fused.pow(2).sum().backward()
         assert method.factors["image"].grad.abs().sum() > 0
-    assert list(begun()[0].learned()) == []
+    assert list(begun(weighting="share")[0].learned()) == []
 
 
 def test_a_refresh_banks_further_views_without_gradient():
@@ -184,8 +184,8 @@ def _unit(vector):
 @pytest.mark.parametrize(
     "settings",
     [{"weighting": "gate", "sampling": "uniform"}, {"weighting": "slot", "inference": "uniform"}, {"draws": 2},
-     {"refresh": 1, "view_dropout": 0.3}, {"hard_negatives": 4}, {"loss": "blocks"}, {"loss": "fused"},
-     {"blocks_weight": 0.3}, {"rest_weight": 0}],
+     {"refresh": 1, "view_dropout": 0.3}, {"hard_negatives": 4}, {"loss": "views"}, {"loss": "fused"},
+     {"blocks_weight": 0.3}, {"rest_weight": 0, "loss": "views"}, {"weighting": "share"}],
     ids=str,
 )  # fmt: skip
 def test_every_option_trains(settings, track, small_encoder, toy):
