@@ -37,6 +37,15 @@ class Method(method.TwoTower):
             "weighting": ("share", "gate"),
         },
     )
+    tuned = {
+        "aligned": {
+            "trainer.learning_rate": 0.03,
+            "trainer.image_rate": 0.1,
+            "loss": "views",
+            "rest_weight": 1.0,
+            "weighting": "share",
+        },
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -31,7 +31,7 @@ class Method(method.Method):
         "aligned": {"trainer.learning_rate": (0.001, 0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
     }
     tuned = {
-        "supervised": {"constant": 0.0, "trainer.learning_rate": 0.006},
+        "supervised": {"constant": 0.0},
         "aligned": {"trainer.learning_rate": 0.03},
     }
 
