@@ -36,9 +36,11 @@ def test_all_of_results_stays_small():
 
 
 def test_no_method_is_above_the_ceiling():
-    """The oracle knows all that an item's views show: no headline exceeds what it reaches where ties fall best."""
+    """The oracle of all views knows all that they show: no headline exceeds what it reaches where ties fall best."""
     tables = {}
     for _, found in FOUND:
+        if found["method"]["name"] == "oracle" and found["method"]["config"]["reads"] != "all":
+            continue  # the ceiling of methods that read no other views
         parts = {"": found} | found["pairs"]
         for part, scored in parts.items():
             if part or not found["pairs"]:
