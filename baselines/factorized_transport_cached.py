@@ -30,22 +30,12 @@ _MINE_EVERY = 50  # steps between two looks for hard negatives over all training
 class Method(method.TwoTower):
     space = method.spaces(
         {"primary_share": (0.1, 0.25, 0.4), "loss": ("views", "fused", "blocks")},
-        {
-            "alignment_share": (0.4, 0.5, 0.6),
-            "loss": ("views", "blocks"),
-            "rest_weight": (0.0, 0.3, 1.0),
-            "weighting": ("share", "gate"),
-        },
-    )
+        {"alignment_share": (0.4, 0.5, 0.6), "loss": ("views", "blocks"), "rest_weight": (0.0, 0.3, 1.0),
+         "weighting": ("share", "gate")},
+    )  # fmt: skip
     tuned = {
-        "aligned": {
-            "trainer.learning_rate": 0.03,
-            "trainer.image_rate": 0.1,
-            "loss": "views",
-            "rest_weight": 1.0,
-            "weighting": "share",
-        },
-    }
+        "aligned": {"trainer.learning_rate": 0.03, "trainer.image_rate": 0.1, "loss": "views", "rest_weight": 1.0,
+                    "weighting": "share"}}  # fmt: skip
 
     @dataclass(frozen=True)
     class Config:

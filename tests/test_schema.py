@@ -50,13 +50,13 @@ def test_it_agrees_with_the_library_wherever_a_record_is_changed(drafts, data):
             where = where[key]
         change = data.draw(st.sampled_from(["replace", "remove", "add"]))
         if change == "replace":
-            where[last] = data.draw(WRONG)
+            where[last] = copy.deepcopy(data.draw(WRONG))
         elif change == "remove":
             del where[last]
         elif isinstance(where, dict):
-            where[data.draw(st.sampled_from(["more", "rr@5", ""]))] = data.draw(WRONG)
+            where[data.draw(st.sampled_from(["more", "rr@5", ""]))] = copy.deepcopy(data.draw(WRONG))
         else:
-            where.append(data.draw(WRONG))
+            where.append(copy.deepcopy(data.draw(WRONG)))
     assert ACCEPTS(entry) is REFERENCE.is_valid(entry)
 
 
