@@ -31,7 +31,7 @@ class Method(method.TwoTower):
     )  # fmt: skip
     tuned = {
         "supervised": {"alignment_weight": 0.03, "epsilon": 0.03, "primary_share": 0.1},
-        "aligned": {"trainer.learning_rate": 0.006, "epsilon": 0.03, "primary_share": 0.4},
+        "aligned": {"trainer.learning_rate": 0.03, "epsilon": 0.03, "primary_share": 0.6, "inference": "multi"},
     }
 
     @dataclass(frozen=True)
