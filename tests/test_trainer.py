@@ -237,17 +237,19 @@ def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
     """Against a plain loop; item 1 has no auxiliary image, so no row for it among the auxiliaries."""
     from types import SimpleNamespace
 
-    from ftbench.losses import SampledViews
+    from ftbench.losses import SampledViews, block_info_nce
 
     generator = torch.Generator().manual_seed(4)
     unit = lambda *shape: torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)  # noqa: E731
     share = [torch.tensor([0.5, 1.0, 0.5]), torch.tensor([0.5, 0.5, 0.5])]
     sampled = [SampledViews(unit(3, 4), unit(3, 4), s) for s in share]
     image, text = 0.7 * unit(3, 4), 0.4 * unit(3, 4)  # fused vectors are shorter than 1
-    method = load_method("factorized_transport_cached", {"rest_weight": "0"})
-    method.sampled = [[side] for side in sampled]
-    batch = Batch(np.arange(3), torch.ones(3, dtype=torch.bool))
-    found = float(method.alignment(batch, SimpleNamespace(scale=torch.tensor(5.0)), image, text))
+    batch, towers = Batch(np.arange(3), torch.ones(3, dtype=torch.bool)), SimpleNamespace(scale=torch.tensor(5.0))
+
+    def found(loss):
+        method = load_method("factorized_transport_cached", {"rest_weight": "0", "loss": loss})
+        method.sampled = [[side] for side in sampled]
+        return float(method.alignment(batch, towers, image, text))
 
     def one_way(probes, gallery):
         logits = [[5 * float(p @ g / g.norm() / p.norm()) for g in gallery] for p in probes]
@@ -263,7 +265,8 @@ def test_in_cached_alignment_each_encoded_view_meets_the_other_fused_vector():
         both_ways(sampled[1].primary, image),
         both_ways(sampled[1].auxiliary, image),
     ]
-    assert found == pytest.approx(sum(terms) / 4, rel=1e-5)
+    assert found("views") == pytest.approx(sum(terms) / 4, rel=1e-5)
+    assert found("blocks") == pytest.approx(float(block_info_nce(*sampled, 5.0)), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["factorized_transport", "factorized_transport_cached"])
