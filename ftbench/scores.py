@@ -125,16 +125,27 @@ def intervals(values: np.ndarray) -> np.ndarray:
     """95% bootstrap intervals (m, 2) of the means of m times (s, u) values; seeds and units resampled, within [0, 1].
 
     Each is that of `stats.bootstrap` with one fixed seed, but all are made from the same draws: drawing is what takes
-    the time. Ends are rounded to 9 decimals, far below their Monte Carlo error, so that machines which add in another
-    order agree.
+    the time. Values are taken in fixed point, so that machines and threads which add in another order get the same sum;
+    ends are rounded to 9 decimals, far below their Monte Carlo error.
     """
     count, seeds, u = values.shape
-    columns, means = values.reshape(count * seeds, u).T, []
+    columns, means = fixed_point(values).reshape(count * seeds, u).T, []
     for by_unit, by_seed in _kept(u, seeds) if u <= _KEPT_UNITS else _draws(u, seeds):
         drawn = (by_unit.astype(np.float64) @ columns).reshape(len(by_unit), count, seeds)  # (c, u) @ (u, m s)
         means.append(np.einsum("cms,cs->mc", drawn, by_seed) / (seeds * u))
     ends = np.percentile(np.concatenate(means, axis=1), [2.5, 97.5], axis=1, overwrite_input=True).T
     return np.round(np.clip(ends, 0, 1), 9)
+
+
+def fixed_point(values: np.ndarray) -> np.ndarray:
+    """Values (m, s, u) float64 rounded to multiples of a power of two, one for each m, within max · s · u · 2^-51.
+
+    Of such numbers any sum of s · u, some of them repeated, is exact in float64, so it has the same bits in any order.
+    """
+    count, seeds, u = values.shape
+    bound = np.abs(values).max(axis=(1, 2), initial=0, keepdims=True) * seeds * u  # no sum is larger
+    grid = np.exp2(np.ceil(np.log2(np.where(bound > 0, bound, 1))) - 52)
+    return np.round(values / grid) * grid
 
 
 def _draws(u: int, seeds: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

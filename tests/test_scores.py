@@ -105,3 +105,18 @@ def test_ties_show_as_a_band_and_no_ties_as_none():
     found = measure(Run(tied), NAMES)["scores"]["ndcg@10"]
     assert found["tie_low"] < found["mean"] < found["tie_high"]
     assert measure(Run(tied), NAMES)["scores"]["ap@10"]["tie_low"] is None
+
+
+def test_values_in_fixed_point_have_the_same_sum_in_any_order():
+    """What the interval of a record is made of does not hang on how a machine adds: the sums agree to the last bit."""
+    rng = np.random.default_rng(0)
+    values = rng.random((2, 3, 777)) * np.array([1, 1e-3])[:, None, None]
+    fixed = scores.fixed_point(values)
+    np.testing.assert_allclose(fixed, values, rtol=0, atol=3 * 777 * 2.0**-52)
+    assert (scores.fixed_point(np.zeros((1, 2, 5))) == 0).all()
+    for own, raw in zip(fixed, values, strict=True):
+        drawn = np.repeat(own.ravel(), rng.multinomial(own.size, np.full(own.size, 1 / own.size)))  # as a resample does
+        orders = [rng.permutation(drawn) for _ in range(20)]
+        assert len({float(np.add.accumulate(order)[-1]) for order in orders}) == 1
+        plain = [rng.permutation(raw.ravel()) for _ in range(20)]
+        assert len({float(np.add.accumulate(order)[-1]) for order in plain}) > 1  # as they come, sums differ
