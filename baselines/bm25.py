@@ -1,7 +1,8 @@
 """BM25 over an item's texts (Robertson et al. 1994), with the library bm25s: what words alone can do.
 
 Idea: title, description and tags of an item are one document; the query's words score it.
-Differs from the paper: not in it; the lexical reference. It has no image side.
+Differs from the paper: the library's form of the inverse document frequency (Lucene's, never negative); no relevance
+feedback. It is the lexical reference and has no image side.
 """
 
 from dataclasses import dataclass

@@ -110,7 +110,7 @@ def run(
         _tell(note)
     with console.progress_bars() as progress:
         outcomes = suite.make(requests, suite.Suite(results, progress, _tell, source, force, jobs))
-    for title, columns, rows in suite.tables(outcomes):
+    for title, columns, rows in suite.tables(outcomes) if len(outcomes) > 1 or not outcomes[0].problem else ():
         console.table(title, columns, rows, numeric=lambda i: i in (1, 2, 4))
     print("\n".join(suite.notes(outcomes)))
     suite.raise_failures(outcomes)
@@ -128,12 +128,19 @@ def _key_value(text: str) -> tuple[str, str]:
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="methods, tasks, data or encoders.", metavar="WHAT")]) -> None:
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(help="methods, tasks, data or encoders. Default: all.", metavar="[WHAT]")
+    ] = None,
+) -> None:
     """List methods, tasks, data sets or encoders, a line each."""
     from ftbench import inventory
 
-    for name, line in inventory.listing(what):
-        print(f"{name:<30} {line}")
+    for kind in [what] if what else inventory.WHAT:
+        if not what:
+            print(f"\n{kind}")
+        for name, line in inventory.listing(kind):
+            print(f"{name:<30} {line}")
 
 
 @app.command()
@@ -305,7 +312,7 @@ def main() -> None:
     # threads that wait must not spin: on a busy machine that makes a step ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(standalone_mode=True)
+        app(prog_name="ftbench", standalone_mode=True)
     except FtbenchError as problem:
         if os.environ.get("FTBENCH_DEBUG"):
             raise

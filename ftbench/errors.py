@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_FEW = 12  # names that are listed even beside near ones
+
 
 class FtbenchError(Exception):
     """A mistake a person can mend: the message says what was given, what was expected, what to type next."""
@@ -25,13 +27,14 @@ class SettingsError(RunError):
 
 
 def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> FtbenchError:
-    """An error for a name that does not exist, with the nearest names that do."""
+    """An error for a name that does not exist, with the nearest names that do, or all where none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(given, known, n=3, cutoff=0.5)
     lines = [f"unknown {kind} {given!r}."]
     if near:
         lines.append("Did you mean " + " or ".join(repr(n) for n in near) + "?")
-    lines.append(f"Known: {', '.join(known)}." if known else f"There is no {kind} yet.")
+    if not near or len(known) <= _FEW:
+        lines.append(f"Known: {', '.join(known)}." if known else f"There is no {kind} yet.")
     if hint:
         lines.append(hint)
     return FtbenchError(" ".join(lines))

@@ -29,8 +29,10 @@ def _first_line(thing: object) -> str:
 def listing(what: str) -> list[tuple[str, str]]:
     """(name, one line) for each method, task, data set or encoder."""
     if what == "data":
-        own = [(name, "your own: imported here, kept out of results/") for name in own_names()]
-        return [*DATA.items(), *((name, "prepared here") for name in prepared_names() if name not in dict(own)), *own]
+        own, there = own_names(), prepared_names()
+        known = [(name, line + (" (prepared here)" if name in there else "")) for name, line in DATA.items()]
+        known += [(name, "(prepared here)") for name in there if name not in DATA and name not in own]
+        return known + [(name, "your own: imported here, kept out of results/") for name in own]
     if what == "encoders":
         from ftbench.encoders.base import ENCODERS
 
@@ -41,8 +43,11 @@ def listing(what: str) -> list[tuple[str, str]]:
         return [(name, load_task(name, "studio").summary) for name in task_names()]
     if what == "methods":
         from ftbench.method import load_method, method_names
+        from ftbench.request import DEFAULT_METHODS
 
-        return [(name, _first_line(inspect.getmodule(type(load_method(name))))) for name in method_names()]
+        lines = {name: _first_line(inspect.getmodule(type(load_method(name)))) for name in method_names()}
+        beside = " (not among `--method default`)"
+        return [(name, line + ("" if name in DEFAULT_METHODS else beside)) for name, line in lines.items()]
     raise unknown("list", what, WHAT)
 
 
@@ -58,6 +63,7 @@ def description(name: str) -> str:
         said = ast.get_docstring(ast.parse(method.path.read_text(encoding="utf-8"))) or "It has no docstring."
         lines = [f"Method {method.name}", "", said, "",
                  "Settings (--set KEY=VALUE), with unit and origin:", *_settings(type(method.config))]  # fmt: skip
+        lines += _as_tuned(method)
         if method.trained:
             lines += ["", "Shared by all trained methods (--set trainer.KEY=VALUE):", *_settings(TrainerConfig)]
         return "\n".join(lines)
@@ -84,12 +90,29 @@ def _unprepared(name: str) -> str:
     lines = [f"{name}: {DATA[name.partition('@')[0]]}"]
     with suppress(DataError):  # amazon-reviews without a category, magento-luma without its folder
         lines.append(terms(source_for(name, None, Path()).info))
+    return "\n".join([*lines, f"Not prepared here yet: {_how_to_prepare(name)}"])
+
+
+def _how_to_prepare(name: str) -> str:
+    """The command that prepares a data set."""
     command = f"ftbench data prepare {name}"
     if name == "amazon-reviews":
         command += " --category All_Beauty --tier 10k"
     elif "@" not in name and name not in ("studio", "studio-confirm", "magento-luma"):
         command += " --tier 10k (or 100k, 1M; all of it without --tier)"
-    return "\n".join([*lines, f"Not prepared here yet: {command}"])
+    return command
+
+
+def _as_tuned(method) -> list[str]:
+    """What a track has in the place of a method's defaults, and what `ftbench tune` tries."""
+    lines = []
+    for track, settings in method.tuned.items():
+        shown = ", ".join(f"{key}={value}" for key, value in settings.items())
+        lines += ["", f"As tuned on the {track} track, in the place of the defaults: {shown or 'nothing'}"]
+    for track, space in method.space.items():
+        lines += ["", f"What ftbench tune tries on the {track} track:"]
+        lines += [f"  {key}: {', '.join(map(str, values))}" for key, values in space.items()]
+    return lines
 
 
 def _settings(config: type) -> list[str]:
@@ -127,7 +150,7 @@ def prepared(name: str, verify: bool = False) -> Catalogue:
     catalogue = open_catalogue(name, verify=verify)
     if catalogue is None:
         check_name(name, own_names())
-        raise DataError(f"{name} is not prepared here. First: ftbench data prepare {name}")
+        raise DataError(f"{name} is not prepared here. First: {_how_to_prepare(name)}")
     return catalogue
 
 

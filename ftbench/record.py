@@ -216,7 +216,7 @@ def find(results: Path, identity: str) -> tuple[Path, dict] | None:
 
 def named(results: Path, given: str) -> tuple[Path, dict]:
     """The record that a person names: by its path, its file's name with or without ending, or digits of its id (4 at
-    least).
+    least), or by its method where that has one record.
 
     Raises FtbenchError where there is none, with the nearest names or those of the method that is named, where there
     are several, and for a run file.
@@ -239,6 +239,8 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
         if digits is None or record["id"].startswith(digits):
             return path, record
     of_method = [stem for stem in stems if stem.rpartition("-")[0] == name]
+    if len(of_method) == 1:
+        return stems[of_method[0]], read(stems[of_method[0]])
     if of_method:
         many = counted(len(of_method), "record")
         raise FtbenchError(f"{name!r} is a method with {many} in {results}: {_some(of_method)}. Type one of them.")

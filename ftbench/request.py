@@ -8,11 +8,12 @@ import torch
 
 from ftbench import metrics
 from ftbench.catalogue import own_names
+from ftbench.encoders.base import check_encoder
 from ftbench.errors import MethodError, RunError, unknown
 from ftbench.items import SPLITS
 from ftbench.method import Method, load_method, trainer_settings
 from ftbench.settings import BOARDS, TrainerConfig
-from ftbench.sources import check_name
+from ftbench.sources import WITHOUT_QUERIES, check_name
 from ftbench.task import TRACKS, Task, load_task
 
 DEFAULT_METHODS = (
@@ -160,12 +161,18 @@ def check(request: Request) -> Named:
     if request.board not in BOARDS:
         raise unknown("board", request.board, BOARDS)
     device_of(request.device)
+    if request.encoder:
+        check_encoder(request.encoder)
+    if task.kind == "query2item" and request.data.partition("@")[0] in WITHOUT_QUERIES:
+        raise RunError(f"{request.data} has no queries, which {request.task} searches by. Type: --task cross_view")
     known = load_method(request.method)
     track = request.track or ((known.home or task.track) if known.trained else "zero-shot")
     if known.home and not track.startswith(known.home):
         raise RunError(
             f"{request.method} is made for the {known.home} track, and {track} was given. Leave --track out."
         )
+    if known.home.startswith("weak") and task.kind != "query2item":
+        raise RunError(f"{request.method} labels queries, and {request.task} has none. Type: --task query2item")
     if track.startswith("weak") and not known.home:
         raise RunError(
             f"{request.method} learns from no weak labels by itself. Try: --method weak_supervision --set "

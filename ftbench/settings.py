@@ -7,6 +7,7 @@ import numpy as np
 
 from ftbench.errors import SettingsError, several, unknown
 
+_EXPECTED = {float: "a number, such as 0.3", int: "a whole number, such as 3", bool: "true or false"}
 BOARDS = ("equal-compute", "equal-steps")
 
 
@@ -14,7 +15,7 @@ BOARDS = ("equal-compute", "equal-steps")
 class TrainerConfig:
     """What every method shares. A run may override these with `--set trainer.KEY=VALUE`; they are part of its id."""
 
-    budget: float = 350_000.0  # forward-equivalents of the image tower; about 50 s on one core with `tiny`
+    budget: float = 350_000.0  # forward-equivalents of the image tower; about 90 s on one core with `tiny`
     steps: int = 300  # the budget of the equal-steps board, and of locked towers, which spend no encoder passes
     batch_size: int = 64  # items
     queries_per_item: int = 4  # queries of an item in a batch: its views are encoded once for all of them
@@ -65,7 +66,7 @@ def parse_settings(what: str, defaults, overrides: dict[str, str]):
             values[key] = _value(text, types[key])
         except ValueError:
             choices = typing.get_args(types[key])
-            expected = f"one of {', '.join(choices)}" if choices else types[key].__name__
+            expected = f"one of {', '.join(choices)}" if choices else _EXPECTED.get(types[key], types[key].__name__)
             problems.append(f"{key}={text}: expected {expected}")
     for key, value in values.items():
         if key.endswith("share") and not 0 <= value <= 1:

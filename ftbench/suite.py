@@ -46,7 +46,10 @@ class _State:
         if seconds is not None and outcome.record:
             self.seconds.append(seconds)
         score = outcome.record and not outcome.problem and outcome.record["scores"][outcome.record["task"]["headline"]]
-        shown = f"failed: {outcome.problem}" if outcome.problem else outcome.skipped
+        # the problem of a single run is said once, as the error that the command ends with
+        shown = outcome.skipped
+        if outcome.problem:
+            shown = f"failed: {outcome.problem}" if len(self.requests) > 1 else "failed"
         if score:
             shown = "no score" if score["mean"] is None else f"{score['mean']:.4f}"
             shown += ", found" if seconds is None else f", {seconds:.0f} s"

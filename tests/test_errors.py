@@ -2,8 +2,10 @@
 
 import pytest
 
-from ftbench import request, suite
-from ftbench.errors import DataError, counted, several
+from ftbench import inventory, request, suite
+from ftbench.errors import DataError, FtbenchError, counted, several, unknown
+from ftbench.method import load_method
+from ftbench.request import Request, check
 
 
 @pytest.mark.parametrize(
@@ -29,3 +31,34 @@ def test_methods_that_no_seed_changes_are_said_to_need_one_run():
     assert notes(["bm25", "mean_pooling"], [0, 1]) == ["bm25: a seed changes nothing of it, so that one run suffices."]
     assert notes(["bm25"], [0]) == notes(["bm25"], [1, 1]) == notes(["random", "mean_pooling"], [0, 1]) == []
     assert any(note.startswith("mean_pooling (zero-shot): ") for note in notes(["default"], [0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (
+            Request("bm25", "query2item", "abo@10k"),
+            "abo@10k has no queries, which query2item searches by. Type: --task",
+        ),
+        (Request("gws_self", "cross_view"), "gws_self labels queries, and cross_view has none. Type: --task query2"),
+        (Request("bm25", "query2item", encoder="tinny"), "unknown encoder 'tinny'. Did you mean 'tiny'?"),
+    ],
+)
+def test_what_cannot_go_together_is_refused_before_any_data_is_opened(asked, text):
+    with pytest.raises(FtbenchError) as raised:
+        check(asked)
+    assert text in str(raised.value)
+
+
+def test_of_many_names_the_near_ones_are_said_and_all_where_none_is_near():
+    many = [f"method_{i}" for i in range(30)]
+    assert str(unknown("method", "method_1x", many)).endswith("?")
+    assert "Known: method_0, " in str(unknown("method", "zebra", many))
+    assert str(unknown("split", "tset", ["valid", "test"])).endswith("Did you mean 'test'? Known: test, valid.")
+
+
+def test_a_description_has_settings_as_they_are_tuned_and_what_was_tried():
+    told = inventory.description("factorized_transport")
+    tuned = load_method("factorized_transport").tuned["supervised"]
+    assert tuned and all(f"{key}={value}" in told for key, value in tuned.items())
+    assert "What ftbench tune tries on the aligned track:\n  trainer.learning_rate: 0.001, 0.003" in told

@@ -323,7 +323,7 @@ def test_a_difference_outside_the_interval_is_no_reproduction(original, tmp_path
         (lambda f: f["method"]["config"].update(loss={"a": 1}), "setting loss is {'a': 1}"),
         (lambda f: f["method"]["config"].update(loss="$(touch x)"), "expected one of"),
         (lambda f: f["method"]["config"].update(other=1), "unknown setting 'other'"),
-        (lambda f: f["trainer"].update(batch_size="64; true"), "expected int"),
+        (lambda f: f["trainer"].update(batch_size="64; true"), "expected a whole number"),
         (lambda f: f["method"]["config"].pop("loss"), "settings that the record does not name: loss"),
     ],
 )

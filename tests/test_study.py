@@ -98,6 +98,14 @@ def test_a_cell_is_made_again_where_it_changed_or_by_force(options):
     assert json.loads(_cell(options, "one").read_text())["values"]["process"] != json.loads(second)["values"]["process"]
 
 
+def test_a_cell_of_other_settings_is_not_drawn_beside_new_ones(options):
+    work.make(Toy(value("one"), value("two")), options)
+    toy = Toy(value("one", value=2), value("two", value=2))
+    toy.hours = 1e-9
+    with pytest.raises(FtbenchError, match="2 of 2 cells left: one, two"):
+        work.make(toy, options)
+
+
 def test_the_cap_stops_before_a_cell_and_counts_what_was_found(options, monkeypatch):
     toy = Toy(value("one", seconds=0.1), value("two"), value("three"))
     toy.hours = 0.1 / 3600

@@ -171,7 +171,7 @@ def test_settings_are_checked_together():
 def test_unknown_method_setting_is_an_error():
     with pytest.raises(FtbenchError, match="Did you mean 'primary_share'"):
         load_method("factorized_transport", {"primary_shar": "0.3"})
-    with pytest.raises(FtbenchError, match="expected float"):
+    with pytest.raises(FtbenchError, match="primary_share=low: expected a number, such as 0.3"):
         load_method("factorized_transport", {"primary_share": "low"})
 
 

@@ -258,8 +258,10 @@ class _Projections(nn.Module):
         self.logit_scale = built.model.logit_scale
 
 
-def _named(name: str) -> Encoder:
-    """`MODEL/PRETRAINED` or `MODEL/FILE`: an open_clip model with downloaded or local weights."""
+def check_encoder(name: str) -> None:
+    """Raise FtbenchError with near matches for an encoder that does not exist; nothing is loaded."""
+    if name in ("tiny", "lite"):
+        return
     import open_clip
 
     architecture, _, weights = name.partition("/")
@@ -270,6 +272,14 @@ def _named(name: str) -> Encoder:
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights not in tags and not Path(weights).is_file():
         raise unknown("weights", weights, tags, f"They may also be a file: --encoder {architecture}/path/to/weights.pt")
+
+
+def _named(name: str) -> Encoder:
+    """`MODEL/PRETRAINED` or `MODEL/FILE`: an open_clip model with downloaded or local weights."""
+    import open_clip
+
+    check_encoder(name)
+    architecture, _, weights = name.partition("/")
     try:
         model, _, _ = open_clip.create_model_and_transforms(architecture, pretrained=weights)
     except Exception as problem:

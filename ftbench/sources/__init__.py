@@ -18,6 +18,7 @@ DATA = {
     "abo": "Amazon Berkeley Objects: 147,702 listings with images under CC BY 4.0; cross-view only (abo@10k)",
     "marqo-gs": "Marqo GS-10M: one image per product, ranks as labels; a single-image control (marqo-gs@10k)",
 }
+WITHOUT_QUERIES = ("abo",)
 _TIERS = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}  # items; each holds the smaller ones (DATASETS.md)
 _OWN_SUFFIX = ("studio", "studio-confirm")  # these read what follows "@" themselves
 _ALL = "all"  # every category
@@ -74,7 +75,7 @@ def check_name(name: str, own: Sequence[str] = ()) -> None:
     if name in own:
         return
     if base not in DATA or ("@" in name and base == "magento-luma"):
-        raise unknown("data set", name, [*DATA, *own], "See: ftbench list data")
+        raise unknown("data set", name, [*DATA, *own], "See: ftbench list data; your own: ftbench data import")
     if base in _OWN_SUFFIX:
         from ftbench.sources.studio import parse_name
 

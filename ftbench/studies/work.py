@@ -21,6 +21,7 @@ from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, counted
 from ftbench.files import write_atomic
 from ftbench.method import load_method
+from ftbench.request import Request
 from ftbench.studies.base import STYLE, Figure, Study, Timed
 
 _DATA = "studio"  # what --data takes the place of
@@ -79,7 +80,7 @@ def listing(study: Study, options: Options) -> list[tuple[str, str, str]]:
         if cell.key in known:
             kept = known[cell.key]
             state = f"failed: {kept.error}" if kept.error else f"done, {kept.seconds:.0f} s"
-        rows.append((cell.key, cell.request.command if isinstance(cell, Cell) else _title(cell), state))
+        rows.append((cell.key, _asked(cell.request) if isinstance(cell, Cell) else _title(cell), state))
     return rows
 
 
@@ -101,15 +102,18 @@ def make(study: Study, options: Options, tell: Callable[[str], None] = lambda li
         tell(f"{found} of {counted(len(wanted), 'cell')} found, {spent / 60:.0f} min of work")
     runs = [cell for cell in missing if isinstance(cell, Cell)]
     jobs = 1 if study.alone else options.jobs
-    cells.make(folder, runs, jobs, options.force, tell, more=clock.more,
-               board=None if study.alone else options.results)  # fmt: skip
+    made = set(cells.make(folder, runs, jobs, options.force, tell, more=clock.more,
+                          board=None if study.alone else options.results))  # fmt: skip
     timed = [cell for cell in missing if isinstance(cell, Timed)]
     for place, cell in enumerate(timed, start=1):
         if not clock.more():
             break
         kept = _measure(folder, cell)
+        made.add(cell.key)
         tell(f"[{place}/{len(timed)}] {cell.key}: " + (f"failed: {kept.error}" if kept.error else f"{kept.seconds:.0f} s"))  # noqa: E501  # fmt: skip
-    return _written(study, options, {cell.key: _read(folder, cell) for cell in wanted}, clock.stopped, tell)
+    now = known.keys() | made  # a file that is of other settings or of an earlier file of the method is no cell
+    found = {cell.key: _read(folder, cell) if cell.key in now else None for cell in wanted}
+    return _written(study, options, found, clock.stopped, tell)
 
 
 def redraw(study: Study, options: Options, tell: Callable[[str], None] = lambda line: None) -> Path:
@@ -123,8 +127,8 @@ def _cells(study: Study, options: Options, full: bool) -> list[Cell | Timed]:
     """The cells of a study, those that name studio with --data in its place."""
     found = []
     for cell in study.cells(full):
-        if isinstance(cell, Cell) and cell.request.data == _DATA:
-            cell = replace(cell, request=replace(cell.request, data=options.data))
+        if isinstance(cell, Cell):
+            cell = replace(cell, request=replace(cell.request, data=_in_the_place_of(cell.request.data, options.data)))
         elif isinstance(cell, Timed) and cell.arguments.get("data") == _DATA:
             cell = replace(cell, arguments={**cell.arguments, "data": options.data})
         found.append(cell)
@@ -134,12 +138,28 @@ def _cells(study: Study, options: Options, full: bool) -> list[Cell | Timed]:
     return found
 
 
+def _in_the_place_of(name: str, data: str) -> str:
+    """A cell's data set with --data in the place of studio; studio@N-wrong50 keeps what follows N.
+
+    >>> _in_the_place_of("studio", "my-shop"), _in_the_place_of("studio@6500-wrong50", "studio@240")
+    ('my-shop', 'studio@240-wrong50')
+    """
+    if name == _DATA:
+        return data
+    if name.startswith(f"{_DATA}@") and data.startswith(f"{_DATA}@") and "-" not in data:
+        return data + "".join(name.partition("-")[1:])
+    return name
+
+
 def _folder(study: Study, options: Options) -> Path:
     return options.results / "studies" / study.name / "cells"
 
 
 def _cost(kept: Kept, cell: Cell | Timed, study: Study, options: Options) -> float:
-    """Seconds of the cap that a found cell stands for: runs were made several at a time, unless they are timed."""
+    """Seconds of the cap that a found cell stands for: runs were made several at a time, unless they are timed, and one
+    that the board has was none of the study's."""
+    if isinstance(cell, Cell) and not study.alone and record.find(options.results, kept.origin["id"]):
+        return 0.0
     return kept.seconds / (options.jobs if isinstance(cell, Cell) and not study.alone else 1)
 
 
@@ -174,6 +194,13 @@ def _read(folder: Path, cell: Cell | Timed) -> Kept | None:
         return Kept(told["values"], told["error"], told["seconds"], told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _asked(request: Request) -> str:
+    """A run by its names and what it sets of the trainer, without what nobody changed."""
+    more = [f"{key}={value}" for key, value in request.settings if key.startswith("trainer.")]
+    more += ["validation split"] if request.split == "valid" else []
+    return ", ".join([request.label, *more])
 
 
 # --- timed cells
