@@ -28,7 +28,8 @@ from ftbench.scores import Units
 class Cell:
     """A run, named by its key (letters, digits, - and _) within a study or search.
 
-    also: further measures (recall@500) whose values are kept beside the headline's.
+    also: further measures (recall@500) whose values are kept beside the headline's; of one pair of views alone where it
+    is named before them (auxiliary_image-item:recall@10).
     """
 
     key: str
@@ -167,7 +168,9 @@ def _kept(folder: Path, cell: Cell, made: Mapping, values: Mapping) -> Done:
 
 def _values(ranked: Run, measure: str) -> list[float]:
     """A measure of each unit, to six decimals."""
-    parts = {pair: metrics.evaluate(own, [measure])[measure] for pair, own in ranked.rankings.items()}
+    pair, _, name = measure.rpartition(":")
+    rankings = {pair: ranked.rankings[pair]} if pair else ranked.rankings
+    parts = {pair: metrics.evaluate(own, [name])[name] for pair, own in rankings.items()}
     asked = [(ranked.rankings[pair].query_ids, ~np.isnan(own)) for pair, own in parts.items()]
     return [round(float(value), 6) for value in Units.of(asked).values(list(parts.values()))]
 

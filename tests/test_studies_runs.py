@@ -23,8 +23,16 @@ from ftbench.studies import (
 )
 from ftbench.studies.base import Difference
 
-NAMES = ("quality-vs-cost", "recall500", "plan-continuum", "ablations", "cached-options", "weak-supervision")
-CLAIMS = ("recall500", "quality-vs-cost", "weak-supervision")
+NAMES = (
+    "quality-vs-cost",
+    "recall500",
+    "plan-continuum",
+    "ablations",
+    "cached-options",
+    "weak-supervision",
+    "confirmation",
+)
+CLAIMS = ("recall500", "quality-vs-cost", "weak-supervision", "confirmation")
 PAIRS = {"query2item": ("",), "cross_view": ("title-primary_image", "auxiliary_image-item")}
 _QUERIES = 200
 
@@ -44,7 +52,9 @@ def made(cell, strength, passes=0):
     values = np.clip(0.5 + hard + strength + generator.normal(0, 0.03, _QUERIES), 0, 1)
     score = float(values.mean())
     headline = "ndcg@10" if asked.task == "query2item" else "recall@10"
-    cost = {"image_passes": passes + 1000, "text_passes": passes + 2000, "train_seconds": 10.0, "steps": 100}
+    many = asked.method == "late_interaction" or cell.key.partition("-")[2].startswith("multi")
+    cost = {"image_passes": passes + 1000, "text_passes": passes + 2000, "train_seconds": 10.0, "steps": 100,
+            "index_bytes_per_item": 3840.0 if many else 384.0}  # fmt: skip
     record = {
         "status": "ok", "error": None, "scores": {headline: {"mean": score}}, "cost": cost,
         "task": {"headline": headline, "definition_sha256": asked.task}, "data": {"fingerprint": asked.data},
@@ -86,7 +96,9 @@ def test_studies_fit_their_cap(name):
     seconds = 0.0
     for cell in study.cells(False):
         budget = float(dict(cell.request.settings).get("trainer.budget", 350_000))
-        dear = 3 if cell.request.method in ("m3g", "sinkhorn_transport") else 1
+        dear = (
+            1.5 if cell.request.method in ("m3g", "sinkhorn_transport") else 1
+        )  # 105 s on the board, others 60 to 100
         seconds += 43 * dear * budget / 350_000 + 3 if cell.request.data != cached_options.LUMA else 2
     assert study.hours <= 3 and seconds < 3600 * study.hours
 
@@ -134,7 +146,7 @@ def test_the_front_is_the_best_of_each_budget_that_beats_all_cheaper_ones():
     gain = {("single_view_clip", budgets[0]): 0.1, ("factorized_transport_cached", budgets[2]): 0.3}
 
     def strength(cell):
-        budget = float(dict(cell.request.settings)["trainer.budget"])
+        budget = float(dict(cell.request.settings).get("trainer.budget", 0))
         return gain.get((cell.request.method, budget), 0.0)
 
     done = all_made(load_study("quality-vs-cost"), strength)
@@ -143,7 +155,7 @@ def test_the_front_is_the_best_of_each_budget_that_beats_all_cheaper_ones():
     assert [step.best for step in steps if step.front] == ["single_view_clip", "factorized_transport_cached"]
     assert steps[2].alike == () and len(steps[1].alike) >= 3
     said = text_of(load_study("quality-vs-cost").outcome(done))
-    assert "It does not hold here. 1 of 2 steps of the front are theirs" in said
+    assert "It does not hold here. 1 of 2 steps of the front are theirs, 1 of them with certainty." in said
     del done[quality_vs_cost._key("query2item", "factorized_transport_cached", budgets[2], 0)]
     assert "It does not hold here." in text_of(load_study("quality-vs-cost").outcome(done))
 
@@ -177,6 +189,25 @@ def test_recall_at_500_is_asked_of_large_galleries_only():
         assert metrics.unavailable(scale.measure, scale.gallery) is None
         warm_up = 8.4 * parse_name(scale.data).train  # images of the bank
         assert warm_up < scale.budget / 2
+
+
+# --- confirmation
+
+
+def test_the_reference_method_is_judged_by_the_leading_group_and_against_one_vector_methods():
+    study, ours = load_study("confirmation"), "factorized_transport_cached"
+    ahead = all_made(study, lambda cell: 0.1 * (cell.request.method in (ours, "late_interaction")))
+    said = study.outcome(ahead).findings
+    assert sum("is in the leading rank group. It holds here." in line for line in said) == 4  # of every measure asked
+    (lead,) = [line for line in said if "leads every other method that ends in one vector" in line]
+    # late interaction is as good, but keeps a vector for every view
+    assert "It holds here." in lead and "not certainly behind it: none" in lead and "late_interaction" not in lead
+    beaten = all_made(study, lambda cell: 0.1 * (cell.request.method == "max_pooling"))
+    said = study.outcome(beaten).findings
+    assert sum("It does not hold here. max_pooling has the highest mean" in line for line in said) == 4
+    (lead,) = [line for line in said if "leads every other method that ends in one vector" in line]
+    assert "It does not hold here. The nearest of" in lead and "max_pooling" in lead
+    assert sum("one vector an item has" in line and "at 3,840" in line for line in said) == 4
 
 
 # --- plan

@@ -30,8 +30,8 @@ SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the primary view in training
 SHARE = {"query2item": "primary_share", "cross_view": "alignment_share"}
 MISSING, WRONG = (0, 25, 50, 75), (0, 25, 50)  # percent of auxiliary views
 CACHED, SAMPLED = "factorized_transport_cached", "factorized_transport"
-# single views, all of them alike, and two that may tell a wrong one from the others
-RIVALS = ("single_view_clip", "mean_pooling_all_views", "max_pooling", "gated_fusion")
+# single views, a random one, all of them alike, and two that may tell a wrong one from the others
+RIVALS = ("single_view_clip", "random_view", "mean_pooling_all_views", "max_pooling", "gated_fusion")
 ROBUST = (CACHED, SAMPLED, *RIVALS)
 _ITEMS = 6500  # of studio
 
@@ -45,7 +45,7 @@ _PARTS = {
         ("cached: blocks instead of views", (CACHED, {}), (CACHED, {"loss": "blocks"})),
         ("sampled: fused instead of blocks", (SAMPLED, {}), (SAMPLED, {"loss": "fused"})),
     ),
-    "view weights at inference": (
+    "view weights": (  # at inference, and those that are learned in training, too
         ("cached: fixed share instead of uniform", (CACHED, {}), (CACHED, {"inference": "matched"})),
         ("cached: learned per slot instead of fixed", (CACHED, {"inference": "matched"}),
          (CACHED, {"inference": "matched", "weighting": "slot"})),
@@ -242,7 +242,7 @@ def _views(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
 
     def draw(canvas):
         panels = canvas.subplots(1, 2, sharey=True, width_ratios=(4, 3))
-        colours = dict(zip(ROBUST, (*COLOURS[:5], GREY), strict=True))
+        colours = dict(zip(ROBUST, (*COLOURS[:6], GREY), strict=True))
         for axes, (kind, levels) in zip(panels, (("missing", MISSING), ("wrong", WRONG)), strict=True):
             for method in ROBUST:
                 values = {level: mean(cells) for level, cells in curves[kind, method].items()}

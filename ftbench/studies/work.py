@@ -7,6 +7,7 @@ and last studies/NAME.json, which the page shows.
 import importlib
 import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -146,8 +147,9 @@ def _in_the_place_of(name: str, data: str) -> str:
     """
     if name == _DATA:
         return data
-    if name.startswith(f"{_DATA}@") and data.startswith(f"{_DATA}@") and "-" not in data:
-        return data + "".join(name.partition("-")[1:])
+    sized, wanted = (re.fullmatch(rf"({_DATA}(?:-confirm)?)(?:@(\d+)(-.+)?)?", text) for text in (name, data))
+    if sized and wanted and wanted[2] and not wanted[3]:
+        return f"{sized[1]}@{wanted[2]}{sized[3] or ''}"
     return name
 
 
