@@ -3,8 +3,8 @@
 Idea: every generation's rankers and the weak labeller form a pool; their labels are averaged, adding greedily the
 labeller that improves a criterion most, until none does.
 Differs from the paper: built from its abstract. Unless judgements of the validation split are given (--track
-weak-validated) the criterion knows none: agreement, on queries that no ranker has seen, with the labels of the pool's
-other labellers, each query by its predicted performance.
+weak-validated) the criterion knows none: agreement with a judge, a labeller from whose lists nobody learns, on queries
+that no ranker has seen, each query by its predicted performance.
 """
 
 from ftbench import weak
@@ -12,11 +12,12 @@ from ftbench import weak
 
 class Method(weak.WeakSupervision):
     roles = ("ranker", "second")
+    keeps = False  # the weak labels are in the pool, and are learned from where they are chosen
 
     def teachers(self, role, pool, made):
         chosen, best, left = [], -1.0, list(pool)
         while left:
-            values = [made.agreement(pool, [*chosen, one]) for one in left]
+            values = [made.agreement([*chosen, one]) for one in left]
             place = max(range(len(left)), key=values.__getitem__)
             if values[place] <= best:
                 break

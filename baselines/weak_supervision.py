@@ -15,4 +15,4 @@ class Method(weak.WeakSupervision):
         generations: int = 1  # the classical form
 
     def teachers(self, role, pool, made):
-        return pool[:1]
+        return [one for one in pool if one.generation == 0]

@@ -110,7 +110,7 @@ def label(
     """
     if k < 1:
         raise RunError(f"weak labels: the top {k} items asked for, expected 1 or more.")
-    parts = []
+    parts = [_top(np.zeros((0, size), dtype=np.float32), min(k, size))]
     step = max(1, _AT_ONCE // max(size, 1))
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))

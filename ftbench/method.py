@@ -258,7 +258,7 @@ def located(name: str) -> tuple[str, Path]:
             raise FtbenchError(f"--method {name}: a file's name is the method's name, expected letters, digits, _ and -. Rename it.")  # noqa: E501  # fmt: skip
         return path.stem, path
     if name not in method_names():
-        raise unknown("method", name, method_names(), "A path to a Python file works, too: --method my_method.py")
+        raise unknown("method", name, method_names(), "A path to a Python file works, too, such as my_method.py")
     points = _entry_points()
     module = points[name].value if name in points else f"ftbench.baselines.{name}"
     try:

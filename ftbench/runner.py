@@ -111,7 +111,9 @@ def measured(request: Request, session: Session) -> tuple[dict, Run]:
     raises."""
     planned = plan(request, session)
     ranked, found = _measure(planned, session)
-    return whole(planned, found), ranked
+    made = whole(planned, found)
+    shutil.rmtree(stages_folder(made["id"]), ignore_errors=True)
+    return made, ranked
 
 
 @contextmanager

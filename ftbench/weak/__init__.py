@@ -42,12 +42,13 @@ class Config:
     loss: Literal["listwise", "pairwise", "regression"] = "listwise"
     temperature: float = 0.1  # of labels, which go from 0 to 1: softens them, and draws a list's items for a batch
     mix: Literal["mean", "posterior"] = "mean"  # weak and rankers' labels: their mean, or the E-step's posterior
+    judge: str = "mean_pooling"  # whose lists of validation queries, which nobody learns from, greedy labels agree with
     keep: float = 0.5  # share of the weak labels in the mean
     strength: float = 5.0  # of the weak labels in the posterior and the observed-data objective: log odds of a label 1
     start: Literal["foundation", "previous"] = "foundation"  # weights from which a later generation learns
     alignment_weight: float = 1.0  # of the rankers' image-text loss beside the ranking loss
     importance: Literal["none", "nqc", "wig", "smv", "clarity", "entropy"] = "none"  # predictor that weighs queries
-    clip: float = 3.0  # the highest query weight, in multiples of the mean
+    clip: float = 3.0  # predicted performance counts up to so many times its mean; weights then have mean 1
     drop: float = 0.0  # share of queries of the lowest predicted performance left out; the others then count alike
     stop: bool = False  # at the first generation that does not improve what is observed of validation queries
     serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
@@ -64,7 +65,7 @@ class Config:
         found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
         if self.mix == "posterior" and self.loss != "listwise":
             found.append(f"mix=posterior gives log odds, which loss={self.loss} cannot learn; expected loss=listwise")
-        for key in ("labeller", "ranker", "second"):
+        for key in ("labeller", "judge", "ranker", "second"):
             try:
                 self._check(key)
             except FtbenchError as problem:
@@ -72,8 +73,8 @@ class Config:
         return found
 
     def _check(self, key):
-        if key == "labeller":
-            for spec in self.labeller.split("+"):
+        if key in ("labeller", "judge"):
+            for spec in getattr(self, key).split("+"):
                 weak_labeller(spec)
         elif not isinstance(load_method(getattr(self, key)), TwoTower):
             raise RunError("it is no two-tower method, which weak labels could train")
@@ -86,12 +87,14 @@ class WeakSupervision(Method):
     """A form of weak supervision: which rankers there are, and whose labels each learns from.
 
     roles: the fields of Config that name its rankers; the first one's is served.
+    keeps: whether the weak labels stay a part of labels that rankers gave; else teachers are all there is.
     """
 
     trained = True
     seeded = True
     home = "weak"
     roles: ClassVar[tuple[str, ...]] = ("ranker",)
+    keeps: ClassVar[bool] = True
     Config = Config
 
     @abstractmethod
@@ -119,6 +122,10 @@ class WeakSupervision(Method):
         super().__init__(config)
         if self.config.serve == "rerank" and len(self.roles) < 2:
             raise RunError("serve=rerank needs a second ranker, which this form does not have; expected serve=ranker")
+        if self.config.mix == "posterior" and not self.keeps:
+            raise RunError("mix=posterior weighs a ranker against the weak labels, of which this form keeps as many as it chooses; expected mix=mean")  # noqa: E501  # fmt: skip
+        if not self.keeps and self.config.judge in self.config.labeller.split("+"):
+            raise RunError(f"judge={self.config.judge} is a labeller, too, and would agree with itself. Name another: --set judge=single_view_clip")  # noqa: E501  # fmt: skip
 
     @property
     def lexical(self):

@@ -5,19 +5,18 @@ import json
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-import ftbench
 from ftbench import losses, performance
 from ftbench.batches import Targets, TrainingSet
 from ftbench.errors import RunError
 from ftbench.files import write_atomic
 from ftbench.labels import WeakLabels, label, merged, read_labels
+from ftbench.method import Method
 from ftbench.settings import TrainerConfig
 from ftbench.trainer import Meter, Trained, Trainer
 from ftbench.weak.labellers import (
@@ -28,6 +27,7 @@ from ftbench.weak.labellers import (
     count,
     identity_of,
     judged,
+    library_sha256,
     observed_of,
     scores_of,
     shuffled,
@@ -64,10 +64,18 @@ class Generations:
         """What to serve: the rankers by role. The first one's `trained` has the cost and the stages of all."""
         pool = [self._weak_of(spec) for spec in self.config.labeller.split("+")]
         self.weak = self._together(pool)
+        judge, self.judge = self._judge(), None
+        if judge:
+            self.judge = judge.valid
+        if self.config.stop and not self.weak.valid.labelled.any() and not self.data["valid"].judgements:
+            raise RunError(
+                "stop=true looks at what is observed of validation queries, and the labeller labels none of them. "
+                "Leave it out: --set stop=false"
+            )
         stages, served, best = [], {}, -np.inf
         for generation in range(1, self.config.generations + 1):
             made = {}
-            for role in self.form.roles:
+            for role in self._roles(generation):
                 teachers = pool if generation == 1 else list(self.form.teachers(role, pool, self))
                 made[role], stage = self._ranker(generation, role, teachers)
                 stages.append(stage)
@@ -76,7 +84,7 @@ class Generations:
             if self.config.stop and reached <= best:
                 break
             served, best = made, reached
-        trained = [one.trained for one in pool if one.trained]
+        trained = [one.trained for one in [*pool, *([judge] if judge else [])] if one.trained]
         first = served["ranker"]
         whole = replace(
             first.trained,
@@ -88,15 +96,17 @@ class Generations:
         )
         return served | {"ranker": replace(first, trained=whole)}
 
+    def _roles(self, generation: int) -> tuple[str, ...]:
+        """The rankers of a generation. Of the last one only those that are served: nobody learns from the others."""
+        last = generation == self.config.generations and self.config.serve == "ranker"
+        return self.form.roles[:1] if last else self.form.roles
+
     # --- labels
 
     def _weak_of(self, spec: str) -> Opinion:
         """A weak labeller's opinion."""
-        method, trained = weak_labeller(spec), None
-        if method.trained:  # as it comes, with the encoder's own weights
-            trained = method.fit(*self.data.values(), replace(self.trainer, zero_shot=True))
-        name = spec.replace("/", "_").replace(":", "_")
-        lists = [self._lists(f"weak-{name}", method, trained, split) for split in SPLITS]
+        method, trained = self._as_it_comes(spec)
+        lists = [self._lists(f"weak-{_file_name(spec)}", method, trained, split) for split in SPLITS]
         if self.config.shuffled:
             lists = [shuffled(one, self.config.shuffled, self.trainer.seed) for one in lists]
         if not lists[0].labelled.any():
@@ -105,6 +115,20 @@ class Generations:
                 "there is nothing to learn from. Try another labeller."
             )
         return Opinion(spec, 0, "weak", method, trained, *lists)
+
+    def _as_it_comes(self, spec: str) -> tuple[Method, Trained | None]:
+        """A labeller, with the encoder's own weights where it is one that could be trained."""
+        method = weak_labeller(spec)
+        zero_shot = replace(self.trainer, zero_shot=True)
+        return method, method.fit(*self.data.values(), zero_shot) if method.trained else None
+
+    def _judge(self) -> Opinion | None:
+        """Whose lists of validation queries a form that chooses labellers goes by; None where judgements do that."""
+        if self.form.keeps or self.data["valid"].judgements:
+            return None
+        method, trained = self._as_it_comes(self.config.judge)
+        valid = self._lists(f"judge-{_file_name(self.config.judge)}", method, trained, "valid")
+        return Opinion(self.config.judge, 0, "judge", method, trained, valid, valid)
 
     def _lists(
         self, name: str, method, trained: Trained | None, split: str, scores: Callable | None = None
@@ -115,7 +139,8 @@ class Generations:
         path = self.trainer.folder and self.trainer.folder / f"{name}-{split}.npz"
         found = read_labels(path, identity) if path else None
         if found is None:
-            scores = scores or scores_of(method, trained, data, self.trainer)
+            if scores is None and data.query_texts:
+                scores = scores_of(method, trained, data, self.trainer)
             found = label(method.name, identity, scores, data.query_texts, len(data.item_ids), k)
             if path:
                 found.write(path)
@@ -131,10 +156,10 @@ class Generations:
         return Opinion(" + ".join(one.name for one in opinions), 0, "weak", None, None, *lists)
 
     def labels(self, teachers: Sequence[Opinion]) -> WeakLabels:
-        """What a ranker learns from its teachers and the weak labels: from 0 to 1 per query; the log odds of the
-        posterior where the labels are mixed so (without a constant)."""
+        """What a ranker learns from its teachers and, unless the form chose them all, the weak labels: from 0 to 1 per
+        query; the log odds of the posterior where the labels are mixed so (without a constant)."""
         lists = [one.train for one in teachers]
-        if any(one.generation == 0 for one in teachers):
+        if not self.form.keeps or any(one.generation == 0 for one in teachers):
             return self.mean([(own, 1 / len(lists)) for own in lists], "train")
         observed = self.weak.train.normalised()
         if self.config.mix == "posterior":
@@ -167,21 +192,18 @@ class Generations:
 
     # --- how good labellers are, without judgements
 
-    def agreement(self, pool: Sequence[Opinion], chosen: Sequence[Opinion]) -> float:
+    def agreement(self, chosen: Sequence[Opinion]) -> float:
         """How good the mean of some labellers is, from 0 to 1, on the validation queries, which no ranker has seen:
-        ndcg@10 by judgements where a person gave them; else by the labels of the pool's others, queries weighted by
-        predicted performance (nqc) of the weak labels. -1 where there are no others."""
-        valid, rest = self.data["valid"], [one for one in pool if one not in chosen]
+        ndcg@10 by judgements where a person gave them; else by the judge's labels, which nobody learns from, queries
+        weighted by their predicted performance (nqc of the judge's lists)."""
+        valid = self.data["valid"]
         lists = self.mean([(one.valid, 1 / len(chosen)) for one in chosen], "valid")
         if valid.judgements:
             return judged(lists, valid)
-        if not rest:
-            return -1.0
-        reference = self.mean([(one.valid, 1 / len(rest)) for one in rest], "valid")
-        values = agreement(lists, reference)
+        values = agreement(lists, self.judge)
         known = ~np.isnan(values)
         weights = performance.importance(
-            performance.predict("nqc", self.weak.valid, valid.query_texts), known, self.config.clip
+            performance.predict("nqc", self.judge, valid.query_texts), known, self.config.clip
         )
         return float((weights[known] * values[known]).mean()) if known.any() else 0.0
 
@@ -196,7 +218,7 @@ class Generations:
         """A ranker trained on its teachers' labels, and its own labels."""
         method, name = copy(self.form.rankers[role]), f"{role}-{generation}"
         targets = self._targets(teachers)
-        settings, initial = self._share(generation), self._initial(generation, role)
+        settings, initial = self._share(), self._initial(generation, role)
         state = _digest(targets, settings, initial)
         trained = self._found(name, state)
         if trained is None:
@@ -204,30 +226,36 @@ class Generations:
             trained = method.fit(train, self.data["valid"], replace(self.trainer, config=settings, initial=initial))
             self._keep(name, state, method, trained)
         self.latest[role] = trained
+        scores = {split: scores_of(method, trained, self.data[split], self.trainer)
+                  for split in SPLITS if self.data[split].query_texts}  # fmt: skip
+        observed = {split: observed_of(own, len(self.data[split].item_ids), getattr(self.weak, split),
+                                       self.config.strength) for split, own in scores.items()}  # fmt: skip
         # nobody learns from the last generation
-        train = self._lists(name, method, trained, "train") if generation < self.config.generations else self.weak.train
-        scores = scores_of(method, trained, self.data["valid"], self.trainer)
-        valid = self._lists(name, method, trained, "valid", scores)
+        last = generation == self.config.generations
+        train = self.weak.train if last else self._lists(name, method, trained, "train", scores["train"])
+        valid = self._lists(name, method, trained, "valid", scores.get("valid"))
         opinion = Opinion(name, generation, role, method, trained, train, valid)
-        observed = observed_of(scores, len(self.data["valid"].item_ids), self.weak.valid, self.config.strength)
         told = {
             "generation": generation, "role": role, "method": method.name, "labels": [one.name for one in teachers],
-            "unlabelled": int((~targets.labels.labelled).sum()), "observed": observed,
-            "criterion": self._criterion(opinion, observed),
+            "unlabelled": int((~targets.labels.labelled).sum()), "observed": observed["train"],
+            "criterion": self._criterion(opinion, observed.get("valid")),
         }  # fmt: skip
         return opinion, Stage(method, trained, told)
 
-    def _share(self, generation: int) -> TrainerConfig:
-        """The trainer's settings of one training: an equal share of the run's budget, less what labelling takes."""
-        config, trainings = self.trainer.config, self.config.generations * len(self.form.roles)
-        splits = SPLITS if generation < self.config.generations else SPLITS[1:]
-        labelling = sum(cost_of(self.data[split], self.trainer.encoder) for split in splits)
-        budget = config.budget / trainings - labelling
+    def _share(self) -> TrainerConfig:
+        """The trainer's settings of one training: an equal share of the run's budget, less what all labelling takes."""
+        config, last = self.trainer.config, self.config.generations
+        trainings = sum(len(self._roles(generation)) for generation in range(1, last + 1))
+        train, valid = (cost_of(self.data[split], self.trainer.encoder) for split in SPLITS)
+        dense = sum(weak_labeller(spec).trained for spec in self.config.labeller.split("+"))
+        looks = trainings + dense + (self.judge is not None and weak_labeller(self.config.judge).trained)
+        labelling = (trainings - len(self._roles(last)) + dense) * train + looks * valid
+        budget = (config.budget - labelling) / trainings
         if config.budget and budget <= 0 and self.trainer.board != "equal-steps":
             raise RunError(
-                f"a budget of {config.budget:,.0f} is {config.budget / trainings:,.0f} for each of {trainings} "
-                f"trainings, and labelling takes {labelling:,.0f} of it. Give more (--set trainer.budget="
-                f"{4 * trainings * labelling:.0f}) or take fewer generations (--set generations=1)."
+                f"a budget of {config.budget:,.0f} is for {trainings} trainings, and labelling takes {labelling:,.0f} "
+                f"of it. Give more (--set trainer.budget={4 * labelling:.0f}) or take fewer generations (--set "
+                "generations=1)."
             )
         return replace(config, budget=max(budget, 0.0), steps=config.steps // trainings)
 
@@ -271,14 +299,17 @@ class Generations:
 
 def _digest(targets: Targets, settings: TrainerConfig, initial: dict[str, torch.Tensor] | None) -> str:
     """The SHA-256 of what a training depends on besides the run: labels, weights of queries, settings, first weights,
-    and the library itself, as a run may go on after it changed."""
-    digest = hashlib.sha256(json.dumps([targets.labels.identity, targets.temperature, asdict(settings)]).encode())
+    and the library itself."""
+    told = [library_sha256(), targets.labels.identity, targets.temperature, asdict(settings)]
+    digest = hashlib.sha256(json.dumps(told).encode())
     digest.update(targets.weights.tobytes())
     for name, tensor in sorted((initial or {}).items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    for path in sorted(Path(ftbench.__file__).parent.glob("**/*.py")):
-        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _file_name(spec: str) -> str:
+    return spec.replace("/", "_").replace(":", "_")
 
 
 def _loss(name: str, temperature: float) -> Callable:

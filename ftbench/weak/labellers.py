@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 
+import ftbench
 from ftbench import latent
 from ftbench.batches import TrainingSet
 from ftbench.embedder import Embedder
@@ -21,6 +24,8 @@ from ftbench.vectors import LOWEST, as_float32, probe_vectors, scorer
 from ftbench.views import text_probes
 
 SPLITS = ("train", "valid")
+_AT_ONCE = 64  # queries whose products with all views of all items are held at a time
+_OBSERVED_AT_ONCE = 1024  # queries
 _DEPTH = 10  # ranks by which two lists are compared
 
 
@@ -66,7 +71,8 @@ def scores_of(method: Method, trained: Trained | None, data: TrainingSet, traine
     score = scorer(vectors)
 
     def told(rows: slice) -> np.ndarray:
-        found = score(asked[rows])
+        parts = [score(part) for part in np.array_split(asked[rows], max(1, -(-(rows.stop - rows.start) // _AT_ONCE)))]
+        found = np.concatenate(parts)
         there = found > LOWEST
         return scale * np.where(there, found, np.where(there, found, np.inf).min(axis=1, keepdims=True))
 
@@ -98,9 +104,13 @@ def observed_of(scores: Callable, size: int, weak: WeakLabels, strength: float) 
     items (`scores_of`) and weak labels, from 0 to 1 per query; None without a labelled query."""
     if not weak.labelled.any():
         return None
-    own = torch.from_numpy(np.asarray(scores(slice(0, len(weak))), dtype=np.float32))
-    labels = torch.from_numpy(weak.normalised().of(np.arange(len(weak)), np.arange(size)))
-    return float(latent.observed(own, labels, strength).numpy()[weak.labelled].mean())
+    found, normalised = [], weak.normalised()
+    for start in range(0, len(weak), _OBSERVED_AT_ONCE):
+        rows = slice(start, min(start + _OBSERVED_AT_ONCE, len(weak)))
+        own = torch.from_numpy(np.asarray(scores(rows), dtype=np.float32))
+        labels = torch.from_numpy(normalised.of(np.arange(rows.start, rows.stop), np.arange(size)))
+        found.append(latent.observed(own, labels, strength).numpy())
+    return float(np.concatenate(found)[weak.labelled].astype(np.float64).mean())
 
 
 def shuffled(labels: WeakLabels, share: float, seed: int) -> WeakLabels:
@@ -148,8 +158,19 @@ def judged(lists: WeakLabels, valid: TrainingSet) -> float:
     return float(np.mean(found)) if found else 0.0
 
 
+@cache
+def library_sha256() -> str:
+    """The SHA-256 of ftbench's own code: what a stopped run kept is not gone on with where that has changed."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(ftbench.__file__).parent.glob("**/*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def identity_of(method: Method, trained: Trained | None, data: TrainingSet, k: int) -> str:
-    """The SHA-256 of what a labeller's lists depend on: its file and settings, the model, items, queries, k."""
+    """The SHA-256 of what a labeller's lists depend on: its file and settings, the library, the model, items,
+    queries, k."""
     weights = weights_sha256(trained.model.model) if trained else None
-    told = json.dumps([method.name, asdict(method.config), weights, k, data.item_ids, data.query_texts])
+    about = [library_sha256(), method.name, asdict(method.config), weights, k, data.item_ids, data.query_texts]
+    told = json.dumps(about)
     return hashlib.sha256(told.encode() + method.path.read_bytes()).hexdigest()
