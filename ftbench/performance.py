@@ -20,7 +20,8 @@ def nqc(labels: WeakLabels, lengths: np.ndarray) -> np.ndarray:
 
 def wig(labels: WeakLabels, lengths: np.ndarray) -> np.ndarray:
     """Weighted information gain, (q,) float64: mean over D of (s - s(C)) / sqrt(|q|) (Zhou and Croft 2007), whose
-    scores are sums over a query's words; of other labellers' scores the root of its length is a mere convention. lengths: (q,) int, words in each query, at least 1."""
+    scores are sums over a query's words; of other scores the root is a mere convention. lengths: (q,) int, words in
+    each query, at least 1."""
     gain = _mean(labels, _scores(labels) - labels.corpus.astype(np.float64)[:, None])
     return np.where(labels.labelled, gain / np.sqrt(np.maximum(lengths, 1)), 0.0)
 
