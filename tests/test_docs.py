@@ -1,6 +1,7 @@
-"""What the README and CONTRIBUTING show must work as shown."""
+"""What the README and the documents beside it show must work as shown, and its numbers be those of the board."""
 
 import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,9 @@ from PIL import Image
 from ftbench import items
 
 ROOT = Path(__file__).resolve().parent.parent
-README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+DOCUMENTS = README, CONTRIBUTING, *_ = [
+    ROOT / name for name in ("README.md", "CONTRIBUTING.md", "DATA.md", "REPRODUCE.md")
+]
 
 
 def _blocks(path, language):
@@ -20,7 +23,7 @@ def _blocks(path, language):
 
 
 def test_no_placeholder_is_left():
-    for path in (README, CONTRIBUTING):
+    for path in DOCUMENTS:
         left = re.findall(r"FILL\w*(?:\[[^\]]*\])?", path.read_text(encoding="utf-8"))
         assert not left, f"{path.name}: {left}"
 
@@ -33,8 +36,50 @@ def test_readme_names_every_method_and_task():
     assert not missing, f"the README's tables do not name {missing}"
 
 
+def test_methods_that_are_not_on_the_default_board_are_under_the_line():
+    from ftbench.request import DEFAULT_METHODS
+
+    above, below = README.read_text(encoding="utf-8").split("| *not on the default board:* |")
+    names = [re.findall(r"^\| `(\w+)` \|", part, flags=re.M) for part in (above.split("## Methods")[1], below)]
+    assert set(names[0]) == set(DEFAULT_METHODS) and names[1] and not set(names[1]) & set(DEFAULT_METHODS)
+
+
+def leaderboard():
+    """The lines of the README's first table, from the records of the committed board: studio, seed 0."""
+    wanted = re.search(r"^METHODS \?= (.*)$", _makefile(), flags=re.M)[1].split()
+    found = {}
+    for path in sorted((ROOT / "results" / "studio").glob("*/*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        about = (
+            record["track"] != "zero-shot" or not record["method"]["trained"],
+            record["method"]["config"].get("reads"),
+        )
+        if record["seed"] == 0 and record["board"] == "equal-compute" and about in ((True, None), (True, "all")):
+            found[record["method"]["name"], record["task"]["name"]] = record
+    lines = [
+        "| method | query2item, ndcg@10 | needs auxiliary views, ndcg@10 | cross_view, recall@10 | encoder passes per "
+        "item and step | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in wanted:
+        own, other = found[name, "query2item"], found.get((name, "cross_view"))
+        scores = [own["scores"]["ndcg@10"]["mean"], own["slices"]["aux"]["scores"]["ndcg@10"]["mean"]]
+        shown = [f"{score:.3f}" for score in scores] + [f"{other['scores']['recall@10']['mean']:.3f}" if other else "—"]
+        cost, title = own["cost"], f"`{name}`" + ("" if own["method"]["ranked"] else " (ceiling, not ranked)")
+        passes = "—"
+        if own["method"]["trained"]:
+            passes = f"{cost['image_passes_per_item']:.1f} images, {cost['text_passes_per_item']:.1f} texts"
+        shown += [passes, f"{cost['total_seconds']:.0f}"]
+        lines.append(f"| {' | '.join([title, *shown])} |")
+    return lines
+
+
+def test_the_first_numbers_are_those_of_the_committed_board():
+    assert "\n".join(leaderboard()) in README.read_text(encoding="utf-8")
+
+
 def test_links_to_files_lead_somewhere():
-    for path in (README, CONTRIBUTING):
+    for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
         linked = re.findall(r"\]\((?!https?://)([^)#]+)\)", text)
         named = re.findall(r"`((?:ftbench|baselines|tasks|tests)/[\w./]+\.\w+)`", text)
@@ -44,15 +89,19 @@ def test_links_to_files_lead_somewhere():
 
 def test_make_targets_that_are_named_exist():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    for path in (README, CONTRIBUTING):
+    for path in DOCUMENTS:
         named = set(re.findall(r"(?:`|^)make (\w+)", path.read_text(encoding="utf-8"), flags=re.M))
-        assert named
+        assert named or path.name == "DATA.md"
         assert named <= targets, f"{path.name}: {named - targets}"
+
+
+def _makefile():
+    return (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n\t", "")
 
 
 def _recipes():
     """The Makefile with the variables of its commands filled in."""
-    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n\t", "")
+    text = _makefile()
     values = dict(re.findall(r"^(TASKS|METHODS|JOBS|ALL) [:?]= (.*)$", text, flags=re.M))
     text = text.replace("$(addprefix --method ,$(METHODS))", "--method " + " --method ".join(values["METHODS"].split()))
     for name in ("ALL", "TASKS", "METHODS", "JOBS"):  # ALL is made of the others
@@ -62,10 +111,8 @@ def _recipes():
 
 def _shown_commands():
     """Every `ftbench ...` that the documents and the Makefile show, without comments."""
-    lines = [
-        line.split("#")[0] for path in (README, CONTRIBUTING) for b in _blocks(path, "sh") for line in b.splitlines()
-    ]
-    for path in (README, CONTRIBUTING):
+    lines = [line.split("#")[0] for path in DOCUMENTS for b in _blocks(path, "sh") for line in b.splitlines()]
+    for path in DOCUMENTS:
         lines += re.findall(r"`(ftbench [^`]+)`", path.read_text(encoding="utf-8").replace("\n", " "))
     lines += re.findall(r"^\t\$\(BIN\)/(ftbench .*)$", _recipes(), flags=re.M)
     found = [shlex.split(line) for line in lines if re.match(r"(\.venv/bin/)?ftbench ", line)]
