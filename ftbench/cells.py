@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ftbench import metrics, pool, record, runner
-from ftbench.errors import FtbenchError, MethodError
+from ftbench.errors import FtbenchError, MethodError, duration
 from ftbench.files import write_atomic
 from ftbench.plan import Session, worker_session
 from ftbench.request import Request
@@ -106,7 +106,7 @@ def make(
             shown = f"failed: {done.record['error']}" if done.failed else "no score"
             if done.score is not None:
                 shown = f"{done.score:.4f}"
-            rest = f", at most {left / 60:.0f} min left" if new and len(made) < len(cells) else ""
+            rest = f", at most {duration(left)} left" if new and len(made) < len(cells) else ""
             tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
     return {cell.key: made[cell.key] for cell in cells if cell.key in made}
 

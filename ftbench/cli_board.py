@@ -238,6 +238,8 @@ def validate(
     from ftbench import console, validation
     from ftbench.files import write_atomic
 
+    if not folder.exists():
+        raise FtbenchError(f"there is no folder {folder}. Name one that `ftbench submit` wrote: ftbench validate DIR")
     with console.progress_bars() as progress:
         verdict = validation.validate(folder, results, progress=progress("Checking run files"))
     if json_ is not None:

@@ -45,6 +45,13 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 1.6 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def several(
     what: str, problems: list[str], error: type[FtbenchError] = FtbenchError, hint: str = "", most: int = 1000
 ) -> FtbenchError:

@@ -88,6 +88,9 @@ def description(name: str) -> str:
 def _unprepared(name: str) -> str:
     """What is known of a public data set before it is prepared: what it is, its terms, what to type."""
     lines = [f"{name}: {DATA[name.partition('@')[0]]}"]
+    if "@" in name and name.startswith("studio"):
+        source = source_for(name)
+        lines = [f"{name}: drawn, {source.train:,} train, {source.valid:,} valid and {source.test:,} test items"]
     with suppress(DataError):  # amazon-reviews without a category, magento-luma without its folder
         lines.append(terms(source_for(name, None, Path()).info))
     return "\n".join([*lines, f"Not prepared here yet: {_how_to_prepare(name)}"])

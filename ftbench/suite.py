@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ftbench import pool, runner
-from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError
+from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError, duration
 from ftbench.items import Progress
 from ftbench.plan import PRIVATE_RESULTS, Session, plan, worker_session
 from ftbench.request import Request, check
@@ -56,14 +56,8 @@ class _State:
         left = len(self.requests) - self.ended
         if left and self.seconds:
             wait = sum(self.seconds) / len(self.seconds) * left / min(self.jobs, left)
-            shown += f"; about {_duration(wait)} left"
+            shown += f"; about {duration(wait)} left"
         return f"[{self.ended}/{len(self.requests)}] {outcome.request.label}: {shown}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def make(requests: Sequence[Request], suite: Suite) -> list[Outcome]:
