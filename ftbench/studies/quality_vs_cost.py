@@ -89,7 +89,7 @@ class _Quality(Study):
                 f"{TITLES[task]} against the training budget in forward-equivalents, logarithmic; "
                 f"{counted(_seeds(steps), 'seed')}, test split. "
                 f"The black staircase is the Pareto front: {front}. Coloured: methods on the front and the factorized "
-                "family; the others are grey.{_not_drawn(task, done)}"
+                f"family; the others are grey.{_not_drawn(task, done)}"
             )
             figures.append(Figure(task.replace("_", "-"), caption, _draw(task, steps), (6.4, 5.4)))
         short = [

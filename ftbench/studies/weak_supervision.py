@@ -252,7 +252,7 @@ def _labellers(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
                         for sign in (1, -1))  # fmt: skip
         one = next(iter(family.values()))
         told.append(
-            f"Labels from {label}: one generation has {one.b:.3f}; iterating helps {listed(helps)}, hurts "
+            f"{label[0].upper() + label[1:]}: one generation has {one.b:.3f}; iterating helps {listed(helps)}, hurts "
             f"{listed(hurts)} (one seed, Holm over the forms)."
         )
     if not rows:
