@@ -72,7 +72,8 @@ class _Confirmation(Study):
         ]
         caption = (
             f"{OURS} less each other method, with 95% intervals over queries and seeds; right of 0 it is ahead. The "
-            "nearest on query2item is on top. Blue: ahead beyond doubt on every task that the method is on (Holm over a task's methods)."
+            "nearest on query2item is on top. Blue: ahead beyond doubt on every task that the method is on (Holm over "
+            "a task's methods)."
         )
         size = (7.2, 1.4 + 0.3 * len(rows))
         panels = {task: TITLES[task] for task in TASKS}
