@@ -24,6 +24,8 @@ def test_the_exponents_error_is_that_of_least_squares():
     found = scaling.exponent(x, y)
     fit, covariance = np.polyfit(np.log(x), np.log(y), 1, cov=True)
     assert found.slope == pytest.approx(fit[0]) and found.error == pytest.approx(covariance[0, 0] ** 0.5)
+    assert str(scaling.Exponent(1.0, 0.123, 3)) == "1.00 ± 0.12"
+    assert str(scaling.exponent([2, 4], [1, 2])) == "1.00"  # two points have no error
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ class Exponent:
     points: int
 
     def __str__(self) -> str:
-        return f"{round(self.slope, 2) + 0.0:.2f} ± {self.error:.2f}"  # + 0.0: never -0.00
+        error = "" if math.isnan(self.error) else f" ± {self.error:.2f}"
+        return f"{round(self.slope, 2) + 0.0:.2f}{error}"  # + 0.0: never -0.00
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
