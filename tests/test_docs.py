@@ -78,6 +78,16 @@ def test_the_first_numbers_are_those_of_the_committed_board():
     assert "\n".join(leaderboard()) in README.read_text(encoding="utf-8")
 
 
+def test_records_that_are_named_are_on_the_board():
+    named = {
+        name
+        for path in DOCUMENTS
+        for name in re.findall(r"\b[a-z]\w*-[0-9a-f]{12}\b", path.read_text(encoding="utf-8"))
+    }
+    missing = [name for name in named if not list((ROOT / "results").glob(f"*/*/{name}.json"))]
+    assert named and not missing, missing
+
+
 def test_links_to_files_lead_somewhere():
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")

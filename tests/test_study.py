@@ -1,5 +1,6 @@
 """Studies: cells made one by one under a cap, kept, found again; findings and figures that the page accepts."""
 
+import doctest
 import json
 import os
 import threading
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ftbench import cli, stats
+from ftbench import cli, console, stats
 from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 from ftbench.report import studies as shown
 from ftbench.request import Request
-from ftbench.studies import base, load_study, studies, work
+from ftbench.studies import base, load_study, studies, words, work
 from ftbench.studies.base import Figure, Outcome, Study, Timed
 
 LEXICAL = Request("bm25", "query2item")
@@ -239,13 +240,13 @@ def test_the_command_lists_makes_and_refuses(typed, tmp_path, session_cache):
     assert made.exit_code == 0 and made.stdout.strip() == str(tmp_path / "r/studies/toy.json")
     assert "2 of 2 cells done" in typed("toy", "--list", *here).output
     assert typed("toy", "--redraw", *here).exit_code == 0
-    for words, message in (
+    for asked, message in (
         (["toy", "--redraw", "--force"], "--redraw makes no cells"),
         (["toy", "--data", "studio@240"], "--results"),
         (["tay"], "Did you mean 'toy'"),
     ):
         with pytest.raises(FtbenchError, match=message):
-            raise typed(*words).exception
+            raise typed(*asked).exception
 
 
 # --- those there are
@@ -259,3 +260,9 @@ def test_studies_declare_what_they_need():
         assert len(set(keys)) == len(keys) and {cell.key for cell in small} <= set(keys)
     with pytest.raises(FtbenchError, match="unknown study"):
         load_study("none")
+
+
+@pytest.mark.parametrize("module", [console, words, base, work], ids=lambda module: module.__name__)
+def test_examples_in_docstrings_are_true(module):
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed

@@ -78,6 +78,8 @@ def test_agreement_is_with_a_judge_from_whom_nobody_learns(toy, encoder):  # noq
 def test_a_judge_is_no_labeller_and_greedy_labels_are_no_posterior():
     with pytest.raises(FtbenchError, match="judge=bm25 is a labeller, too.*--set judge="):
         load_method("gws_greedy", {"judge": "bm25"}, "weak")
+    with pytest.raises(FtbenchError, match="judge=random.bm25: unknown method"):  # one labeller judges, not several
+        load_method("gws_greedy", {"judge": "random+bm25"}, "weak")
     with pytest.raises(FtbenchError, match="expected mix=mean"):
         load_method("gws_greedy", {"mix": "posterior"}, "weak")
     assert load_method("gws_self", {"judge": "bm25", "mix": "posterior"}, "weak")  # which has no use for a judge

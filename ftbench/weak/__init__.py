@@ -74,7 +74,7 @@ class Config:
 
     def _check(self, key):
         if key in ("labeller", "judge"):
-            for spec in getattr(self, key).split("+"):
+            for spec in self.labeller.split("+") if key == "labeller" else [self.judge]:
                 weak_labeller(spec)
         elif not isinstance(load_method(getattr(self, key)), TwoTower):
             raise RunError("it is no two-tower method, which weak labels could train")
