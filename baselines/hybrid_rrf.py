@@ -2,8 +2,7 @@
 
 Idea: words and vectors err on different items; a sum of 1 / (c + rank) needs no common scale of scores.
 Differs from the paper: it fuses the runs of many systems, here two, over the whole gallery; items that tie share their
-mean rank, so items without any of the query's words are all last in bm25's ranking. A probe that is an image, or a
-gallery of images alone, is ranked by the dense method.
+mean rank, so items without any of the query's words are all last in bm25's ranking.
 """
 
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ _AT_ONCE = 64  # probes whose scores are held at a time
 
 
 class Method(method.Method):
+    modalities = ("text",)  # of what searches and is searched: where no words meet words it is its dense method
     lexical = True
     trained = True
     seeded = True
@@ -26,14 +26,9 @@ class Method(method.Method):
         "supervised": {
             "constant": (0.0, 1.0, 3.0, 10.0, 20.0, 60.0),
             "trainer.learning_rate": (0.0015, 0.003, 0.006),
-        },
-        # cross-view pairs have no text that searches texts, so there the constant changes nothing
-        "aligned": {"trainer.learning_rate": (0.001, 0.003, 0.006, 0.012, 0.03), "trainer.image_rate": (0.03, 0.1)},
+        }
     }
-    tuned = {
-        "supervised": {"constant": 0.0},
-        "aligned": {"trainer.learning_rate": 0.03},
-    }
+    tuned = {"supervised": {"constant": 0.0}}
 
     @dataclass(frozen=True)
     class Config:
@@ -76,12 +71,9 @@ class Method(method.Method):
         found = np.concatenate(
             [score(given[1][start : start + _AT_ONCE]) for start in range(0, len(probes), _AT_ONCE)]
         )  # (q, n)
-        asked = np.flatnonzero((probes.texts >= 0).any(axis=1))
-        if not len(asked) or not (gallery.texts >= 0).any():
+        if not (gallery.texts >= 0).any():
             return found
-        words = bm25.score(probes.take(asked), gallery)
-        found[asked] = fused((words, found[asked]), self.config.constant)
-        return found
+        return fused((bm25.score(probes, gallery), found), self.config.constant)
 
 
 def fused(scores, constant):

@@ -47,8 +47,9 @@ class TrainerConfig:
 def default_settings(track: str) -> TrainerConfig:
     """What all methods of a track share, before `--set trainer.KEY=VALUE`.
 
-    Without queries the foundation's weights are near the best already, and faster rates left every method worse than
-    its start. Of 0.03 and 0.1 the one with the better mean over methods (cross_view, studio's validation split).
+    Without queries the foundation's weights are near the best already for many methods, which faster rates of the image
+    tower leave worse than their start. Of 0.03 and 0.1 the one with the better mean over methods as they come (studio's
+    cross_view, validation split); the searches try both, and some methods gain by 0.1.
     """
     return TrainerConfig(image_rate=0.03, word_rate=0.03) if track == "aligned" else TrainerConfig()
 

@@ -10,7 +10,7 @@ from ftbench.items import Progress, Source, SourceInfo
 # family: what it is. A name may go on after "@": studio@N, amazon-reviews@CATEGORY[-TIER], FAMILY[@TIER].
 DATA = {
     "studio": "drawn catalogue, in the package: 4,000 train, 500 valid, 2,000 test items (studio@N: N items in all)",
-    "studio-confirm": "the same generator with a reserved seed: scored once, to confirm the committed board",
+    "studio-confirm": "the same generator with a reserved seed, to confirm the board: no setting was chosen on it",
     "magento-luma": "a real store's catalogue with photographs (Magento 2 sample data)",
     "amazon-reviews": "Amazon Reviews 2023, one category (amazon-reviews@All_Beauty-10k): reviews search items",
     "amazon-c4": "Amazon-C4: complex queries, one product each; evaluation only (amazon-c4@all-100k: with photographs)",

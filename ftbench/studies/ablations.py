@@ -92,7 +92,7 @@ class _Ablations(Study):
             told, drawn = part(done)
             findings += told
             figures += drawn
-        return Outcome(tuple(findings), tuple(figures))
+        return Outcome(tuple(findings) or ("No two settings can be compared.",), tuple(figures))
 
 
 def _base(method: str, task: str) -> dict[str, str]:

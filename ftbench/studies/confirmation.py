@@ -43,7 +43,8 @@ class _Confirmation(Study):
         made = []
         for task in TASKS:
             for asked in requests(["default"], [task], [DATA], list(SEEDS), Request("", "")):
-                if load_method(asked.method).ranked and (task == "query2item" or asked.method != "bm25"):
+                method = load_method(asked.method)
+                if method.ranked and (task == "query2item" or "image" in method.modalities):
                     made.append(Cell(_key(asked), asked, tuple(name for name in ASKED[task] if name)))
             made += [
                 Cell(f"{task}-{form}-{seed}", Request(_PAIRED, task, DATA, seed=seed, settings=(("inference", form),)))
@@ -56,7 +57,7 @@ class _Confirmation(Study):
         findings = [line for task in TASKS for line in _groups(task, done)]
         family = {task: _differences(task, done) for task in TASKS}
         findings += _lead(done, family["query2item"])
-        findings += [line for task in TASKS for line in _one_or_many(task, done)]
+        findings += [line for task in TASKS for line in (*_one_or_many(task, done), *_below_untrained(task, done))]
         if not any(family.values()):
             return Outcome(tuple(findings), ())
         names = [name for name in _rows(TASKS[0]) if any(name in family[task] for task in TASKS)]
@@ -183,6 +184,21 @@ def _one_or_many(task: str, done: Mapping[str, Done]) -> list[str]:
             f"{_given_up(mean_of_all, late)}"
         )
     return told
+
+
+def _below_untrained(task: str, done: Mapping[str, Done]) -> list[str]:
+    """Which trained rows have a lower mean than the best that spent nothing."""
+    found = {row: [one.values.mean() for one in _seeds(done, task, row)] for row in _rows(task)}
+    means = {row: float(np.mean(values)) for row, values in found.items() if values}
+    untrained = {row: value for row, value in means.items() if row.endswith("-zero-shot")}
+    if not untrained:
+        return []
+    best = max(untrained, key=untrained.get)
+    below = [
+        f"{row} ({value:.3f})" for row, value in means.items()
+        if value < means[best] and row not in untrained and load_method(row).trained
+    ]  # fmt: skip
+    return [f"{TITLES[task]}: below {best} ({means[best]:.3f}), which nothing trained, are {listed(below)}."]
 
 
 def _given_up(one: Sequence[Done], many: Sequence[Done]) -> str:

@@ -75,7 +75,7 @@ def _exponents(own: Mapping[int, Mapping]) -> dict[str, Exponent]:
 
 
 def _verdict(found: Exponent, least: float, most: float) -> str:
-    """The exponent with its target, and whether it is met; judged by the estimate, not by its error."""
+    """The exponent with its target, and whether the estimate, not its error, meets it."""
     target = f"{least:g} to {most:g}" if np.isfinite(least) else f"at most {most:g}"
     return f"{found} (target {target}: {'reached' if least <= found.slope <= most else 'not reached'})"
 
@@ -92,10 +92,12 @@ def _verdicts(steps) -> list[str]:
         judged = {what: _verdict(one, *bounds) if bounds else str(one) for what, one in found.items()}
         judged["memory"] = str(found["memory"])
         few, many = min(own), max(own)
+        half = max((views for views in own if views < many), default=many)
         told.append(
             f"{shown[0].upper() + shown[1:]}: exponents in the number of views, seconds {judged['ratio']}, encoder "
-            f"passes {judged['passes']}, operations {judged['operations']}, peak memory {judged['memory']}. At {many} "
-            f"views a step takes {own[many]['ratio']:.2f} times that at {few} ({1000 * own[many]['seconds']:.0f} ms), "
+            f"passes {judged['passes']}, operations {judged['operations']}, peak memory {judged['memory']}. From "
+            f"{half} to {many} views seconds grow {own[many]['ratio'] / own[half]['ratio']:.2f}-fold; at {many} views "
+            f"a step takes {own[many]['ratio']:.2f} times that at {few} ({1000 * own[many]['seconds']:.0f} ms), "
             f"with {own[many]['passes']:.0f} encoder passes an item and {own[many]['memory'] / 1e6:.0f} MB."
         )
     return told
@@ -105,14 +107,12 @@ def _term_verdicts(terms) -> list[str]:
     told = []
     for name, shown in TERMS.items():
         own = terms.get(name, {})
-        upper = [views for views in own if views >= 32]
-        if len(upper) < 2:
+        if len(own) < 2:
             continue
-        found = exponent(upper, [own[v]["seconds"] for v in upper])
-        whole = exponent(list(own), [values["seconds"] for values in own.values()])
+        found = exponent(list(own), [values["seconds"] for values in own.values()])
         told.append(
-            f"The pair term of {shown} alone, {TERM_ITEMS} items, from {min(upper)} to {max(upper)} views: seconds "
-            f"grow with exponent {_verdict(found, 1.7, 2.3)}; from {min(own)} views on {whole}. At {max(own)} views "
+            f"The pair term of {shown} alone, {TERM_ITEMS} items, from {min(own)} to {max(own)} views: seconds "
+            f"grow with exponent {_verdict(found, 1.7, 2.3)}. At {max(own)} views "
             f"it takes {1000 * own[max(own)]['seconds']:.0f} ms"
             + (f" ({TERM_SWEEPS} sweeps)." if name != "all_pairs" else ".")
         )

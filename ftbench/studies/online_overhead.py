@@ -6,6 +6,7 @@ from ftbench.method import load_method, method_names
 from ftbench.studies.base import Figure, Outcome, Study, Timed
 from ftbench.studies.scaling import ratios
 from ftbench.studies.serving_cost import QUERIES, ROUNDS, SINGLE, TRAINING_STEPS
+from ftbench.studies.words import listed
 
 LIMIT = 1.02
 MORE = {"sinkhorn_transport": {"inference": "multi"}}  # methods that may keep a vector for every view, too
@@ -32,7 +33,7 @@ class OnlineOverhead(Study):
 
     def outcome(self, done):
         if not done:
-            return Outcome((), ())
+            return Outcome(("No method was measured.",), ())
         some = next(iter(done.values()))
         encoding = [values["encode_ms"] for values in done.values()]
         order = sorted(done, key=lambda name: (round(done[name]["bytes_ratio"], 3), done[name]["p50_ratio"][0]))
@@ -56,24 +57,21 @@ def _embeds(name: str) -> bool:
 
 
 def _verdict(name: str, values) -> str:
-    """Whether a fused method costs as little as single views, by the estimates; one whose interval reaches down to the
-    limit cannot be told from it."""
+    """Whether a fused method costs as little as single views by estimate, and which intervals hold the limit."""
     size = values["bytes_ratio"]
     measured = {
         "bytes": (size, size, size),
         "median latency": values["p50_ratio"],
         "latency at the 95th percentile": values["p95_ratio"],
     }
-    missed = [
-        what + ("" if low > LIMIT else " (not to be told from it)")
-        for what, (ratio, low, _) in measured.items()
-        if ratio > LIMIT
-    ]
+    missed = [what for what, (ratio, _, _) in measured.items() if ratio > LIMIT]
+    unsure = [what for what, (_, low, high) in measured.items() if low <= LIMIT < high]
     return (
         f"{name}: {values['own']['bytes']:.0f} bytes an item, {size:.3f} times single views; median latency "
         f"{values['own']['p50_ms']:.3f} ms, {_times(values['p50_ratio'])}; 95th percentile "
         f"{_times(values['p95_ratio'])}. Target at most {LIMIT:g}: "
-        + (f"not reached in {', '.join(missed)}." if missed else "reached.")
+        + (f"not reached in {listed(missed)}" if missed else "reached")
+        + (f"; the interval of {listed(unsure)} holds the limit." if unsure else ".")
     )
 
 

@@ -49,7 +49,9 @@ class _Continuum(Study):
         "How much does the factorized (independent) plan lose against a solved one? The same method is trained with "
         "Sinkhorn plans of epsilon 0.01 to 1 and with the independent plan, which is the limit of an infinite epsilon; "
         "the two methods that sample views of the independent plan are drawn beside them. Shares of views in training "
-        "and in the item's vector, rates, weights of the losses and the budget are alike for all. Validation split."
+        "and in the item's vector, rates, weights of the losses and the budget are alike for all; the image-text loss "
+        "is of inner products of weighted means with a plan, of their cosines where views are sampled. Validation "
+        "split."
     )
     hours = 2.5
     alone = True
@@ -129,7 +131,8 @@ def _told(task: str, found: Mapping[tuple[str, str], Sequence[Done]], done: Mapp
         if method in apart:
             took = _step_seconds(found[task, method]) / _step_seconds(independent)
             told.append(
-                f"{method} against the independent plan over all views, same encoder passes, {TITLES[task]}: "
+                f"{method} against the independent plan over all views, same encoder passes, cosines in the place of "
+                f"inner products, {TITLES[task]}: "
                 f"{interval(apart[method])}; its step takes {took:.2f} times as long."
             )
     return told

@@ -76,7 +76,7 @@ class _Weak(Study):
             told, drawn = part(done)
             findings += told
             figures += drawn
-        return Outcome(tuple(findings), tuple(figures))
+        return Outcome(tuple(findings) or ("No two rankers can be compared.",), tuple(figures))
 
 
 def _variants() -> dict[str, tuple]:
