@@ -129,21 +129,6 @@ def test_runs_stop_at_the_cap_too(options):
         work.make(toy, options)
 
 
-def test_runs_that_are_timed_are_made_one_at_a_time(options, monkeypatch):
-    asked, make = [], work.cells.make
-
-    def watched(folder, wanted, jobs, *rest, **more):
-        asked.append((jobs, more["board"]))
-        return make(folder, wanted, 1, *rest, **more)
-
-    monkeypatch.setattr(work.cells, "make", watched)
-    toy = Toy(Cell("run", LEXICAL))
-    work.make(toy, replace(options, jobs=3))
-    toy.alone = True
-    work.make(toy, replace(options, jobs=3, force=True))
-    assert asked == [(3, options.results), (1, None)]
-
-
 def test_cells_beyond_the_cap_come_with_full_alone(options):
     toy = Toy(value("one"), more=[value("two")])
     work.make(toy, options)

@@ -69,14 +69,13 @@ class Study:
     """One module each in this folder, which exposes STUDY, an instance.
 
     name: as typed, letters, digits and -. question: a sentence or two. hours: the cap on 2 cores, at most 3, that
-    `ftbench study` keeps unless --full is given. alone: its runs are timed, so they are made one at a time.
+    `ftbench study` keeps unless --full is given.
     """
 
     name: str
     title: str
     question: str
     hours: float
-    alone: bool = False
 
     def cells(self, full: bool) -> Sequence[Cell | Timed]:
         """All cells, in the order in which they are made; full: those beyond the cap, too, after the others. Cells that

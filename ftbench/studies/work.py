@@ -97,14 +97,12 @@ def make(study: Study, options: Options, tell: Callable[[str], None] = lambda li
     folder.mkdir(parents=True, exist_ok=True)
     known = {} if options.force else _known(study, options, wanted)
     missing = [cell for cell in wanted if cell.key not in known or known[cell.key].error]
-    spent = sum(_cost(known[cell.key], cell, study, options) for cell in wanted if cell not in missing)
+    spent = sum(_cost(known[cell.key], cell, options) for cell in wanted if cell not in missing)
     clock = _Clock(float("inf") if options.full else 3600 * study.hours, spent)
     if found := len(wanted) - len(missing):
         tell(f"{found} of {counted(len(wanted), 'cell')} found, {spent / 60:.0f} min of work")
     runs = [cell for cell in missing if isinstance(cell, Cell)]
-    jobs = 1 if study.alone else options.jobs
-    made = set(cells.make(folder, runs, jobs, options.force, tell, more=clock.more,
-                          board=None if study.alone else options.results))  # fmt: skip
+    made = set(cells.make(folder, runs, options.jobs, options.force, tell, more=clock.more, board=options.results))
     timed = [cell for cell in missing if isinstance(cell, Timed)]
     for place, cell in enumerate(timed, start=1):
         if not clock.more():
@@ -157,12 +155,12 @@ def _folder(study: Study, options: Options) -> Path:
     return options.results / "studies" / study.name / "cells"
 
 
-def _cost(kept: Kept, cell: Cell | Timed, study: Study, options: Options) -> float:
-    """Seconds of the cap that a found cell stands for: runs were made several at a time, unless they are timed, and one
+def _cost(kept: Kept, cell: Cell | Timed, options: Options) -> float:
+    """Seconds of the cap that a found cell stands for: runs were made several at a time, unlike what is timed, and one
     that the board has was none of the study's."""
-    if isinstance(cell, Cell) and not study.alone and record.find(options.results, kept.origin["id"]):
-        return 0.0
-    return kept.seconds / (options.jobs if isinstance(cell, Cell) and not study.alone else 1)
+    if isinstance(cell, Timed):
+        return kept.seconds
+    return 0.0 if record.find(options.results, kept.origin["id"]) else kept.seconds / options.jobs
 
 
 def _known(study: Study, options: Options, wanted: Sequence[Cell | Timed]) -> dict[str, Kept]:
