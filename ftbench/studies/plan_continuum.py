@@ -74,8 +74,8 @@ class _Continuum(Study):
             "Top: quality of the same all-views method by the plan's epsilon, with 95% intervals over queries and "
             "seeds; at the right end the independent plan. Bottom: seconds of an optimiser step against the "
             "independent plan's, logarithmic, medians over seeds of runs with one thread each. Dashed and "
-            "dotted: the two methods that encode four views of an item, the cached one with the warm-up of its bank. Same budget of encoder "
-            "passes throughout, validation split."
+            "dotted: the two methods that encode four views of an item, the cached one with the warm-up of its bank. "
+            "Same budget of encoder passes throughout, validation split."
         )
         figures = (Figure("epsilon", caption, _draw(found), (7.2, 6.6)),) if found else ()
         return Outcome(tuple(findings), figures)

@@ -95,7 +95,8 @@ class _Recall(Study):
         findings += [_as_asked(task, done) for task in TASKS]
         sizes = [scale for scale in (*SCALES, BEYOND) if any(gain.scale == scale for gain in gains)]
         findings.append(
-            "Rivals are the best of their kind by the same measure on the same queries, which favours them; each is "
+            "Rivals are the best of their kind by the same measure on the same queries, which favours them; percentages "
+            "are of their mean; each is "
             f"trained with the same budget of forward-equivalents{_budgets(sizes)}. Differences of 2,000 items are in "
             "recall@50, the same share of the gallery as 500 of 20,000. Holm's correction is over all "
             f"{len(gains)} comparisons.{_seeds(sizes)}"
