@@ -95,11 +95,10 @@ class _Recall(Study):
         findings += [_as_asked(task, done) for task in TASKS]
         sizes = [scale for scale in (*SCALES, BEYOND) if any(gain.scale == scale for gain in gains)]
         findings.append(
-            "Rivals are the best of their kind by the same measure on the same queries, which favours them; percentages "
-            "are of their mean; each is "
-            f"trained with the same budget of forward-equivalents{_budgets(sizes)}. Differences of 2,000 items are in "
-            "recall@50, the same share of the gallery as 500 of 20,000. Holm's correction is over all "
-            f"{len(gains)} comparisons.{_seeds(sizes)}"
+            "Rivals are the best of their kind by the same measure on the same queries, which favours them; "
+            "a percentage is of the rival's mean. Each is trained with the same budget of forward-equivalents"
+            f"{_budgets(sizes)}. Differences of 2,000 items are in recall@50, the same share of the gallery as 500 of "
+            f"20,000. Holm's correction is over all {len(gains)} comparisons.{_seeds(sizes)}"
         )
         if BEYOND not in sizes:
             findings.append(f"{BEYOND.gallery:,} items were not measured: ftbench study recall500 --full, some hours.")
