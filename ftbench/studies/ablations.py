@@ -206,12 +206,12 @@ def _parts(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             sure = [task for task in one if certain(one[task], p[task][label])]
             shown = [f"{interval(one[task])} in {TITLES[task]} ({chance(p[task][label])})" for task in one]
             told.append(f"{part[0].upper() + part[1:]}, {label}: {listed(shown)}.")
-            rows.append(drawing.Row(label, one, bool(sure)))
+            rows.append(drawing.Row(label, one, sure))
     if not rows:
         return told, []
     caption = (
         "Difference that each change makes alone, with 95% intervals over queries and seeds; right of 0 it is better. "
-        "Blue: certain on at least one task after Holm's correction within its group; lines part the groups "
+        "Blue: certain after Holm's correction within its group and task; lines part the groups "
         f"({listed(list(_PARTS))}). Validation split, half budget."
     )
     panels = {task: TITLES[task].replace(" on ", "\n") for task in TASKS}

@@ -138,8 +138,11 @@ class _Options(Study):
             f"better. One panel each for {shown}. Blue: kept by the rule; the others are grey. Sorted by mean."
         )
         order = sorted(effects, key=lambda one: -one.mean)
-        rows = [Row(one.name, {_place(*place): own for place, own in one.found.items()}, one.kept) for one in order]
         panels = {_place(*place): f"{place[0]}\n{TITLES[place[1]].replace(' on ', chr(10))}" for place in places}
+        rows = [
+            Row(one.name, {_place(*place): own for place, own in one.found.items()}, list(panels) if one.kept else [])
+            for one in order
+        ]
         size = (2.8 + 1.4 * len(places), 1.8 + 0.29 * len(effects))
         figure = Figure("differences", caption, forest(rows, panels, "difference from the base"), size)
         return Outcome(tuple(findings), (figure,))

@@ -1,6 +1,6 @@
 """Figures that several studies draw: differences with their intervals. Must not know what is shown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ftbench.studies.base import BLUE, GREY, Difference
@@ -8,11 +8,11 @@ from ftbench.studies.base import BLUE, GREY, Difference
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a forest plot. found: by panel, where it has one; marked: drawn in blue, the others in grey."""
+    """One line of a forest plot. found: by panel, where it has one; marked: panels where it is blue, grey elsewhere."""
 
     name: str
     found: Mapping[str, Difference]
-    marked: bool = False
+    marked: Collection[str] = ()
 
 
 def forest(rows: Sequence[Row], panels: Mapping[str, str], axis: str, apart: Sequence[int] = ()) -> Callable:
@@ -27,7 +27,7 @@ def forest(rows: Sequence[Row], panels: Mapping[str, str], axis: str, apart: Seq
             axes.axvline(0, color="black", linewidth=1)
             for place, row in enumerate(rows):
                 if one := row.found.get(panel):
-                    colour = BLUE if row.marked else GREY
+                    colour = BLUE if panel in row.marked else GREY
                     axes.plot((one.low, one.high), (place, place), color=colour, linewidth=2)
                     axes.plot(one.mean, place, "o", color=colour)
             for place in apart:

@@ -215,7 +215,9 @@ def _weights(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             f"{verdict('query weights do not hurt on average', average.high >= 0)} nqc, mean over {len(forms)} forms: "
             f"{interval(average)}; certainly worse with weights: {listed(hurt)} (Holm)."
         )
-    rows = [drawing.Row(name.replace("_", " "), {TASK: one}, certain(one, p[name])) for name, one in family.items()]
+    rows = [
+        drawing.Row(name.replace("_", " "), {TASK: one}, [TASK] * certain(one, p[name])) for name, one in family.items()
+    ]
     caption = (
         "What weighing queries by predicted performance changes, with 95% intervals over queries and seeds; right of 0 "
         "weights help. Blue: certain after Holm's correction. nqc has three seeds, the others one; studio's test split."
@@ -246,7 +248,7 @@ def _labellers(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
             continue
         p = holm(family)
         apart.append(len(rows))
-        rows += [drawing.Row(f"{form.removeprefix('gws_')}: {label}", {TASK: one}, certain(one, p[form]))
+        rows += [drawing.Row(f"{form.removeprefix('gws_')}: {label}", {TASK: one}, [TASK] * certain(one, p[form]))
                  for form, one in family.items()]  # fmt: skip
         helps, hurts = ([form for form in family if certain(family[form], p[form]) and sign * family[form].mean > 0]
                         for sign in (1, -1))  # fmt: skip
