@@ -30,6 +30,7 @@ class Method(method.TwoTower):
     space = method.spaces(
         _SHARPNESS | {"primary_share": (0.1, 0.25, 0.4)}, _SHARPNESS | {"alignment_share": (0.25, 0.4, 0.5, 0.6)}
     )
+    tuned = {"aligned": {"trainer.learning_rate": 0.001, "trainer.image_rate": 0.1, "alignment_share": 0.6}}
 
     @dataclass(frozen=True)
     class Config:
