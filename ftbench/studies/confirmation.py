@@ -197,7 +197,8 @@ def _below_untrained(task: str, done: Mapping[str, Done]) -> list[str]:
         f"{row} ({value:.3f})" for row, value in means.items()
         if value < means[best] and row not in untrained and load_method(row).trained
     ]  # fmt: skip
-    return [f"{TITLES[task]}: below {best} ({means[best]:.3f}), which nothing trained, are {listed(below)}."]
+    shown = f"below {best} ({means[best]:.3f}), which nothing trained"
+    return [f"{TITLES[task]}: {listed(below)} end {shown}." if below else f"{TITLES[task]}: no trained row is {shown}."]
 
 
 def _given_up(one: Sequence[Done], many: Sequence[Done]) -> str:
