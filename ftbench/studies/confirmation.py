@@ -1,11 +1,12 @@
 """The reference method against every other one, on a catalogue that no tuning saw. Must not know how methods work."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
 from ftbench import stats
-from ftbench.method import load_method
+from ftbench.method import Method, load_method
 from ftbench.request import DEFAULT_METHODS, Request, requests
 from ftbench.studies import drawing
 from ftbench.studies.base import SEEDS, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, seeds_of
@@ -43,7 +44,7 @@ class _Confirmation(Study):
         made = []
         for task in TASKS:
             for asked in requests(["default"], [task], [DATA], list(SEEDS), Request("", "")):
-                method = load_method(asked.method)
+                method = _method(asked.method)
                 if method.ranked and (task == "query2item" or "image" in method.modalities):
                     made.append(Cell(_key(asked), asked, tuple(name for name in ASKED[task] if name)))
             made += [
@@ -60,7 +61,7 @@ class _Confirmation(Study):
         findings += [line for task in TASKS for line in (*_one_or_many(task, done), *_below_untrained(task, done))]
         if not any(family.values()):
             return Outcome(tuple(findings), ())
-        names = [name for name in _rows(TASKS[0]) if any(name in family[task] for task in TASKS)]
+        names = [name for name in _rows() if any(name in family[task] for task in TASKS)]
         names.sort(key=lambda name: next(family[task][name].mean for task in TASKS if name in family[task]))
         p = {task: holm(found) for task, found in family.items()}
         rows = [
@@ -82,6 +83,11 @@ class _Confirmation(Study):
         )
 
 
+@cache
+def _method(name: str) -> Method:
+    return load_method(name)
+
+
 def _key(asked: Request) -> str:
     return "-".join([asked.task, _row(asked.method, asked.track), str(asked.seed)])
 
@@ -90,14 +96,15 @@ def _row(method: str, track: str | None) -> str:
     return f"{method}-{track}" if track else method
 
 
-def _rows(task: str) -> list[str]:
-    """The board's rows of a task, in its order."""
+@cache
+def _rows() -> tuple[str, ...]:
+    """The board's rows, in its order."""
     names = []
     for name in DEFAULT_METHODS:
-        method = load_method(name)
+        method = _method(name)
         if method.ranked:
             names += [name, *([_row(name, "zero-shot")] if method.zero_shot else [])]
-    return names
+    return tuple(names)
 
 
 def _seeds(done: Mapping[str, Done], task: str, row: str) -> list[Done]:
@@ -111,7 +118,7 @@ def _groups(task: str, done: Mapping[str, Done]) -> list[str]:
     told = []
     for measure, title in ASKED[task].items():
         table = {}
-        for row in _rows(task):
+        for row in _rows():
             values = [
                 one.also.get(measure, one.values[:0]) if measure else one.values for one in _seeds(done, task, row)
             ]
@@ -139,7 +146,7 @@ def _groups(task: str, done: Mapping[str, Done]) -> list[str]:
 
 def _differences(task: str, done: Mapping[str, Done]) -> dict[str, Difference]:
     own = _seeds(done, task, OURS)
-    rows = {row: _seeds(done, task, row) for row in _rows(task) if row != OURS}
+    rows = {row: _seeds(done, task, row) for row in _rows() if row != OURS}
     return {row: difference(own, cells) for row, cells in rows.items() if own and len(cells) in (1, len(own))}
 
 
@@ -187,7 +194,7 @@ def _one_or_many(task: str, done: Mapping[str, Done]) -> list[str]:
 
 def _below_untrained(task: str, done: Mapping[str, Done]) -> list[str]:
     """Which trained rows have a lower mean than the best that spent nothing."""
-    found = {row: [one.values.mean() for one in _seeds(done, task, row)] for row in _rows(task)}
+    found = {row: [one.values.mean() for one in _seeds(done, task, row)] for row in _rows()}
     means = {row: float(np.mean(values)) for row, values in found.items() if values}
     untrained = {row: value for row, value in means.items() if row.endswith("-zero-shot")}
     if not untrained:
@@ -195,7 +202,7 @@ def _below_untrained(task: str, done: Mapping[str, Done]) -> list[str]:
     best = max(untrained, key=untrained.get)
     below = [
         f"{row} ({value:.3f})" for row, value in means.items()
-        if value < means[best] and row not in untrained and load_method(row).trained
+        if value < means[best] and row not in untrained and _method(row).trained
     ]  # fmt: skip
     shown = f"below {best} ({means[best]:.3f}), which nothing trained"
     return [f"{TITLES[task]}: {listed(below)} end {shown}." if below else f"{TITLES[task]}: no trained row is {shown}."]
