@@ -14,6 +14,7 @@ import typing
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -242,6 +243,7 @@ def method_names() -> list[str]:
     return sorted({*bundled, *_entry_points()})
 
 
+@cache  # reads the metadata of everything that is installed
 def _entry_points() -> dict:
     from importlib.metadata import entry_points
 

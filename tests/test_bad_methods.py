@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ftbench import cells, outputs, record, suite
+from ftbench import cells, method, outputs, record, suite
 from ftbench.errors import FtbenchError, MethodError, RunError
 from ftbench.items import silent
 from ftbench.method import load_method
@@ -126,6 +126,28 @@ def test_what_cannot_be_ranked_is_said_with_the_method_and_what_was_expected(nam
     found, _ = made([written(tmp_path, name, HEAD + EMBED + body + "\n")], tmp_path)
     assert said in str(found[0].problem) and f"the embed of {name}" in str(found[0].problem)
     assert said in record.read(found[0].path)["error"]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package beside ftbench that names two methods by entry points, of which one has no module."""
+    about = tmp_path / "shop_methods-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-methods\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[ftbench.methods]\nours = shop_methods\ngone = shop_gone\n")
+    (tmp_path / "shop_methods.py").write_text(HEAD + EMBED + "return np.ones((len(views), 2), np.float32)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    method._entry_points.cache_clear()
+    yield tmp_path
+    method._entry_points.cache_clear()
+
+
+def test_a_method_of_an_installed_package_is_known_by_its_entry_point(installed):
+    found = load_method("ours")
+    assert (found.name, found.path) == ("ours", installed / "shop_methods.py")
+    assert {"ours", "gone", "bm25"} <= set(method.method_names())
+    with pytest.raises(FtbenchError, match="method gone: its entry point names shop_gone, which is not installed"):
+        load_method("gone")
 
 
 def test_the_item_or_query_that_is_not_finite_is_named():
