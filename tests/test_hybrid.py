@@ -8,12 +8,11 @@ import pytest
 import torch
 from test_trainer import encoder, trainer_of  # noqa: F401
 
-from ftbench import runner, search
+from ftbench import search
 from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
 from ftbench.items import silent
 from ftbench.method import load_method, trainer_settings
-from ftbench.request import Request
 from ftbench.settings import default_settings
 from ftbench.task import load_task, training_sets
 from ftbench.views import text_probes, views_of
@@ -84,13 +83,6 @@ def test_it_is_the_sum_over_bm25_and_the_dense_method(fitted):
     assert len(set(naive_ranks(words[1].tolist()))) == 1, "no item has any of the words: all tie"
     np.testing.assert_array_equal(np.argsort(-found[1]), np.argsort(-vectors[1]))
     assert naive_ranks(words[2].tolist()).count(max(naive_ranks(words[2].tolist()))) == len(views) - 2
-
-
-def test_where_no_words_meet_words_it_has_no_row(tmp_path, session_cache):
-    session = runner.Session(tmp_path / "results", lambda title: silent)
-    request = Request("hybrid_rrf", "cross_view", "studio@200", settings=(("trainer.budget", "1500"),))
-    made = runner.attempt(request, session)
-    assert made.record is None and made.skipped == "it works on text alone, and no part of cross_view is open to that"
 
 
 def test_a_gallery_without_texts_is_in_the_dense_method_s_order(fitted):
