@@ -26,6 +26,11 @@ _EACH_VALUE = {"oracle": "reads"}  # settings of which the default methods have 
 DEFAULT_TASKS = ("query2item", "cross_view")
 
 
+def enters(method: Method, kind: str) -> bool:
+    """Whether any part of a task of this kind is open to a method: all pairs of cross_view have an image in them."""
+    return kind == "query2item" or "image" in method.modalities
+
+
 def default_encoder(data: str) -> str:
     """The encoder that suits a data set: the one for drawings, or the one for photographs."""
     return "tiny" if data.startswith("studio") else "lite"

@@ -27,7 +27,7 @@ from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError, RunError
 from ftbench.files import write_atomic
 from ftbench.method import Method
-from ftbench.request import DEFAULT_METHODS, Named, Request, check, device_of
+from ftbench.request import DEFAULT_METHODS, Named, Request, check, device_of, enters
 from ftbench.runner import Session
 from ftbench.settings import default_settings
 
@@ -106,8 +106,7 @@ def _expanded(method: str, task: str, data: str) -> list[str]:
     if method != "default":
         return [method]
     named = {name: check(Request(name, task, data)) for name in DEFAULT_METHODS}
-    open_to = {name for name, one in named.items() if one.task.kind == "query2item" or "image" in one.method.modalities}
-    return [name for name, one in named.items() if name in open_to and one.track in one.method.space]
+    return [name for name, one in named.items() if enters(one.method, one.task.kind) and one.track in one.method.space]
 
 
 def plan(one: Asked) -> _Plan:

@@ -12,15 +12,10 @@ import pytest
 from ftbench import runner
 from ftbench.encoders.cache import NUMERICS
 from ftbench.method import load_method
-from ftbench.request import DEFAULT_METHODS, DEFAULT_TASKS, Request
+from ftbench.request import DEFAULT_METHODS, DEFAULT_TASKS, Request, enters
 
 GOLDEN = Path(__file__).with_name("golden.json")
-RUNS = [
-    (method, task)
-    for task in DEFAULT_TASKS
-    for method in DEFAULT_METHODS
-    if task == "query2item" or "image" in load_method(method).modalities
-]
+RUNS = [(method, task) for task in DEFAULT_TASKS for method in DEFAULT_METHODS if enters(load_method(method), task)]
 SHORT = (("trainer.budget", "9000"), ("trainer.batch_size", "32"))
 # Untrained methods add the same numbers everywhere but for the last bits of sums in float32. Some 20 steps of training
 # spread such bits: between 1 and 2 threads one query of 73 changed its first item, and losses differed by 1e-3.

@@ -1,13 +1,12 @@
 """The reference method against every other one, on a catalogue that no tuning saw. Must not know how methods work."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 
 from ftbench import stats
-from ftbench.method import Method, load_method
-from ftbench.request import DEFAULT_METHODS, Request, requests
+from ftbench.method import load_method
+from ftbench.request import DEFAULT_METHODS, Request, enters, requests
 from ftbench.studies import drawing
 from ftbench.studies.base import SEEDS, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, seeds_of
 from ftbench.studies.words import LEVEL, TITLES, ahead, certain, chance, interval, listed, verdict
@@ -44,8 +43,8 @@ class _Confirmation(Study):
         made = []
         for task in TASKS:
             for asked in requests(["default"], [task], [DATA], list(SEEDS), Request("", "")):
-                method = _method(asked.method)
-                if method.ranked and (task == "query2item" or "image" in method.modalities):
+                method = load_method(asked.method)
+                if method.ranked and enters(method, task):
                     made.append(Cell(_key(asked), asked, tuple(name for name in ASKED[task] if name)))
             made += [
                 Cell(f"{task}-{form}-{seed}", Request(_PAIRED, task, DATA, seed=seed, settings=(("inference", form),)))
@@ -83,11 +82,6 @@ class _Confirmation(Study):
         )
 
 
-@cache
-def _method(name: str) -> Method:
-    return load_method(name)
-
-
 def _key(asked: Request) -> str:
     return "-".join([asked.task, _row(asked.method, asked.track), str(asked.seed)])
 
@@ -96,15 +90,14 @@ def _row(method: str, track: str | None) -> str:
     return f"{method}-{track}" if track else method
 
 
-@cache
-def _rows() -> tuple[str, ...]:
+def _rows() -> list[str]:
     """The board's rows, in its order."""
     names = []
     for name in DEFAULT_METHODS:
-        method = _method(name)
+        method = load_method(name)
         if method.ranked:
             names += [name, *([_row(name, "zero-shot")] if method.zero_shot else [])]
-    return tuple(names)
+    return names
 
 
 def _seeds(done: Mapping[str, Done], task: str, row: str) -> list[Done]:
@@ -202,7 +195,7 @@ def _below_untrained(task: str, done: Mapping[str, Done]) -> list[str]:
     best = max(untrained, key=untrained.get)
     below = [
         f"{row} ({value:.3f})" for row, value in means.items()
-        if value < means[best] and row not in untrained and _method(row).trained
+        if value < means[best] and row not in untrained and load_method(row).trained
     ]  # fmt: skip
     shown = f"below {best} ({means[best]:.3f}), which nothing trained"
     return [f"{TITLES[task]}: {listed(below)} end {shown}." if below else f"{TITLES[task]}: no trained row is {shown}."]

@@ -4,11 +4,10 @@ methods work.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from ftbench.errors import counted
 from ftbench.method import load_method
-from ftbench.request import DEFAULT_METHODS, Request
+from ftbench.request import DEFAULT_METHODS, Request, enters
 from ftbench.settings import TrainerConfig
 from ftbench.studies.base import (
     COLOURS,
@@ -109,11 +108,9 @@ def _not_drawn(task: str, done: Mapping[str, Done]) -> str:
     return f" Not drawn, as training changes nothing of it: {listed(shown)}." if shown else ""
 
 
-@cache
-def _methods(task: str) -> tuple[str, ...]:
+def _methods(task: str) -> list[str]:
     methods = {name: load_method(name) for name in DEFAULT_METHODS}
-    open_to = {name for name, one in methods.items() if task == "query2item" or "image" in one.modalities}
-    return tuple(name for name, one in methods.items() if one.trained and name in open_to)
+    return [name for name, one in methods.items() if one.trained and enters(one, task)]
 
 
 def _key(task: str, method: str, budget: float, seed: int) -> str:
