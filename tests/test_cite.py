@@ -13,7 +13,7 @@ from ftbench import __version__, citation, record
 from ftbench.cli import app
 from ftbench.errors import FtbenchError
 from ftbench.report import quiet
-from ftbench.report.site import gather
+from ftbench.report.gathered import gather
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "}} \\input{/etc/passwd} % $x^2$ #1 _a_ ~ & {{ \n\x00 é \u202e"

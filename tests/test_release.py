@@ -10,7 +10,7 @@ from ftbench import citation, record, release, rescore
 from ftbench.errors import FtbenchError
 from ftbench.items import silent
 from ftbench.report import render
-from ftbench.report.site import gather
+from ftbench.report.gathered import gather
 from ftbench.runfile import read_judgements
 
 

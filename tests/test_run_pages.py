@@ -11,7 +11,7 @@ from test_report import Reader
 from ftbench import record, rescore
 from ftbench.report import curves, quiet, render, runs, words
 from ftbench.report.aggregate import Entry
-from ftbench.report.site import gather
+from ftbench.report.gathered import gather
 
 HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }} & \'"'
 SIZE = {"n_queries": 40, "n_items": 110}

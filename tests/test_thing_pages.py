@@ -9,7 +9,7 @@ from test_run_pages import HOSTILE, SIZE, hostile, read, words_of, write
 
 from ftbench.errors import DataError
 from ftbench.report import data, methods, quiet, render, studies
-from ftbench.report.site import gather
+from ftbench.report.gathered import gather
 
 
 @pytest.fixture(scope="module")

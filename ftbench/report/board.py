@@ -8,9 +8,9 @@ from ftbench import citation
 from ftbench.report import cite, figures, words
 from ftbench.report.aggregate import CHANCE, Row, Score, Table
 from ftbench.report.columns import COST_GAP, COSTS, HARDWARE_HELP, Cost, Part, parts
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
 from ftbench.report.island import island, machine, missing, queries
-from ftbench.report.site import Board
 
 _CEILINGS = ("c", "c2", "c3", "c4")  # of board.css.j2
 _STANDINGS = ("", "chance", "ceiling")  # in this order in every table

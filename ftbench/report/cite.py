@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from ftbench import citation
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
-from ftbench.report.site import Board
 
 
 def exists(board: Board) -> bool:

@@ -15,8 +15,8 @@ from ftbench.errors import DataError
 from ftbench.report import gallery, words
 from ftbench.report.aggregate import Row, Table
 from ftbench.report.columns import parts
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
-from ftbench.report.site import Board
 
 _STEPS = 65_535  # values are whole steps of the table's largest: 0.00002 apart, in two bytes
 _MOST_CHARACTERS = 5_000_000  # of values and ids in the page: 24 tables of 28 rows and 2,000 queries take 4.3 million

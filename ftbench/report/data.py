@@ -15,8 +15,8 @@ from pathlib import Path
 from ftbench.errors import DataError, several
 from ftbench.report import words
 from ftbench.report.aggregate import Table
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
-from ftbench.report.site import Board
 
 FILE = "datasheet.json"
 _LARGEST = 1_000_000  # bytes of a datasheet; ours have about ten thousand

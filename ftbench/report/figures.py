@@ -13,8 +13,8 @@ from dataclasses import astuple, dataclass
 from ftbench.report import island, plot, words
 from ftbench.report.aggregate import Row, Table
 from ftbench.report.columns import COSTS
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page
-from ftbench.report.site import Board
 
 _AXES = (  # (cost, axis); the first that separate a table's methods are drawn
     ("total_seconds", "seconds of the whole run"),

@@ -19,8 +19,8 @@ from ftbench.catalogue import Catalogue
 from ftbench.errors import DataError
 from ftbench.report import aggregate, words
 from ftbench.report.aggregate import CHANCE, Row, Table
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
-from ftbench.report.site import Board
 from ftbench.search import Ranking
 
 _MOST_METHODS = 12  # a page of more is too long to look through, and beyond 4 MB

@@ -15,9 +15,9 @@ from pathlib import Path
 from ftbench.provenance import short_title, source_sha256
 from ftbench.report import figures, words
 from ftbench.report.aggregate import Row, Table
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
 from ftbench.report.searches import Search, searches, typed
-from ftbench.report.site import Board
 
 DEPARTURE = "Differs from the paper:"
 _LABELS = re.compile(rf"^(?=Idea:|{DEPARTURE})", re.MULTILINE)

@@ -12,8 +12,8 @@ from ftbench.provenance import short_title
 from ftbench.report import cite, curves, data, words
 from ftbench.report.aggregate import Entry, Row, Table, _units, canonical
 from ftbench.report.columns import COSTS
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, environment, page
-from ftbench.report.site import Board
 
 _SEED = 20250103  # of the bootstrap of a reproduction's difference; any constant would do
 

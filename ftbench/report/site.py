@@ -5,36 +5,22 @@ longer has are removed, other files of the folder are left alone.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from ftbench import __version__, citation, release
 from ftbench.errors import DataError
 from ftbench.files import write_atomic
 from ftbench.items import Progress
-from ftbench.report import beside
-from ftbench.report.aggregate import Entry, Table, load, tables
+from ftbench.report import beside, cite, compare, data, figures, gallery, methods, runs, studies
+from ftbench.report import board as board_page
+from ftbench.report.gathered import Board, gather
 from ftbench.report.html import NAV, Page, environment
 
 MADE = ".ftbench-site.json"  # lists the files of the last rendering
-
-
-@dataclass(frozen=True)
-class Board:
-    """What pages are made of. release: the board version that is shown, None for the records as they are. site: the
-    folder of the pages, whose figures are kept while they show the same; None where all are to be made."""
-
-    results: Path
-    entries: tuple[Entry, ...]
-    tables: tuple[Table, ...]
-    facts: Mapping
-    release: str | None = None
-    site: Path | None = None
 
 
 def render(
@@ -42,7 +28,8 @@ def render(
 ) -> Path:
     """Write the site; see `ftbench.report.render`. Returns the path of `index.html`."""
     board = replace(gather(results, progress, version), site=site)
-    for problem in dict.fromkeys([text for table in board.tables for text in table.runs_missing] + problems(board)):
+    missing = [text for table in board.tables for text in table.runs_missing]
+    for problem in dict.fromkeys(missing + gallery.problems(board)):
         warn(problem)
     try:
         site.mkdir(parents=True, exist_ok=True)
@@ -55,29 +42,9 @@ def render(
     return site / "index.html"
 
 
-def gather(results: Path, progress: Progress, version: str | None = None) -> Board:
-    """The board of a results folder as it is, or of a release of it."""
-    entries = load(results, version)
-    found = tuple(tables(entries, progress))
-    wrong = {entry.path for table in found for entry in table.left_out}
-    entries = [entry for entry in entries if entry.path not in wrong]
-    facts = _facts(entries, found) | {"release": version, "changes": release.changes(results, version)}
-    return Board(Path(results), tuple(entries), found, facts, version)
-
-
-def problems(board: Board) -> list[str]:
-    """What of the results folder is not shown though it is there, in words."""
-    from ftbench.report import gallery
-
-    return gallery.problems(board)
-
-
 def pages(board: Board) -> dict[str, Iterator[Page]]:
     """All files of the site by their kind, made as they are asked for. Each kind has a module with `exists(board)` and
     `pages(board, nav)`."""
-    from ftbench.report import board as board_page
-    from ftbench.report import cite, compare, data, figures, gallery, methods, runs, studies
-
     kinds = {
         "index.html": board_page, "compare.html": compare, "gallery.html": gallery, "studies.html": studies,
         "data.html": data, "methods.html": methods, "cite.html": cite, "runs": runs, "figures": figures,
@@ -115,27 +82,3 @@ def _sweep(site: Path, made: Sequence[str]) -> None:
             with suppress(OSError):
                 path.parent.rmdir()
     write_atomic(note, (json.dumps(sorted(made), indent=0) + "\n").encode())
-
-
-def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
-    """What the head and foot of the pages say. No clock: the date is that of the newest record."""
-    records = [entry.record for entry in entries]
-    newest = max((record["date"][:10] for record in records), default="1970-01-01")
-    day = date.fromisoformat(newest)
-    data = {(r["data"]["name"], r["data"]["version"], r["data"]["fingerprint"], r["data"]["licence"]) for r in records}
-    machines = {r["environment"]["fingerprint"]: r["environment"] for r in records}
-    return {
-        "version": __version__,
-        "records": len(records),
-        "reproductions": sum(len(entry.reproductions) for entry in entries),
-        "methods": len({record["method"]["name"] for record in records}),
-        "tasks": len({table.task["name"] for table in found}),
-        "data": sorted(data),
-        "machines": [machines[tag] for tag in sorted(machines)],
-        "newest": newest,
-        "day": f"{day.day} {day:%B %Y}",
-        "year": newest[:4],
-        "digest": citation.digest(records),
-        "commits": sorted({record["git"]["commit"][:12] for record in records if record["git"]["commit"]}),
-        "dirty": sum(bool(record["git"]["dirty"]) for record in records),
-    }

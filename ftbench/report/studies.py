@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ftbench.errors import DataError, several
+from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
-from ftbench.report.site import Board
 
 FOLDER = "studies"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
