@@ -303,6 +303,28 @@ def test_an_option_is_kept_by_the_rule_alone():
     assert "draws 2 (kept): +0.1" in said and "refresh 1 (not kept): +0.1" in said
 
 
+def test_of_kept_options_that_set_the_same_thing_the_largest_mean_is_the_default():
+    studio = ("studio", "query2item")
+    gate, slot = "weighting gate, inference matched", "weighting slot, inference matched"
+    done = options_made({gate: {studio: 0.1}, slot: {studio: 0.2}, "draws 2": {studio: 0.1}})
+    found = cached_options.defaults(cached_options._effects(done))
+    assert {key: found[key] for key in ("weighting", "inference", "draws")} == {
+        "weighting": "slot", "inference": "matched", "draws": "2"}  # fmt: skip
+
+
+def test_the_method_has_the_defaults_that_the_committed_study_kept():
+    from ftbench.method import load_method
+
+    study = load_study("cached-options")
+    folder = COMMITTED.parent.parent / study.name / "cells"
+    done = {cell.key: cells.read(folder, cell.key) for cell in study.cells(False)}
+    config = load_method(cached_options.METHOD).config
+    base = {key: value for key, value in cached_options.base("query2item").items() if not key.startswith("trainer.")}
+    for key, value in (base | cached_options.defaults(cached_options._effects(done))).items():
+        own = getattr(config, key)
+        assert own == type(own)(value), key
+
+
 def test_the_rule_on_made_up_intervals():
     def effect(*ends):
         found = {("studio", str(i)): Difference((a + b) / 2, a, b, 0.5, 0, 0, 9, 1) for i, (a, b) in enumerate(ends)}

@@ -107,6 +107,13 @@ def test_a_cell_of_other_settings_is_not_drawn_beside_new_ones(options):
         work.make(toy, options)
 
 
+def test_drawing_again_says_what_changed_since(options):
+    work.make(Toy(value("one"), value("two")), options)
+    said = work.redraw(Toy(value("one"), value("two", value=2)), options).read_text()
+    assert "The code that made 1 of these has changed since: ftbench study toy would make them again." in said
+    assert "changed since" not in work.redraw(Toy(value("one"), value("two")), options).read_text()
+
+
 def test_the_cap_stops_before_a_cell_and_counts_what_was_found(options, monkeypatch):
     toy = Toy(value("one", seconds=0.1), value("two"), value("three"))
     toy.hours = 0.1 / 3600

@@ -78,6 +78,15 @@ def test_targets_are_judged_by_the_estimates():
     assert "From 16 to 32 views seconds grow 2.00-fold" in _about(linear, "All views:")
     assert "not reached" not in _about(cost_vs_views.STUDY.outcome(_steps(2.0)), "The pair term of all pairs")
     assert "9% at 8" in _about(linear, "Cached views")
+    assert "Against the step of all views, which encodes as much: 1.00 times at 2" in _about(linear, "Sinkhorn:")
+
+
+def test_a_limit_within_the_error_is_said():
+    from ftbench.studies.scaling import Exponent
+
+    assert "reached, within the error of a limit" in cost_vs_views._verdict(Exponent(1.15, 0.06, 5), 0.8, 1.2)
+    assert cost_vs_views._verdict(Exponent(1.1, 0.06, 5), 0.8, 1.2).endswith("reached)")
+    assert cost_vs_views._verdict(Exponent(0.0, 0.01, 5), -float("inf"), 0.1).endswith("reached)")
 
 
 def test_cells_that_are_missing_are_left_out():

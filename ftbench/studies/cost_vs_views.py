@@ -75,13 +75,15 @@ def _exponents(own: Mapping[int, Mapping]) -> dict[str, Exponent]:
 
 
 def _verdict(found: Exponent, least: float, most: float) -> str:
-    """The exponent with its target, and whether the estimate, not its error, meets it."""
+    """The exponent with its target, whether the estimate meets it, and whether a limit is within its error."""
     target = f"{least:g} to {most:g}" if np.isfinite(least) else f"at most {most:g}"
-    return f"{found} (target {target}: {'reached' if least <= found.slope <= most else 'not reached'})"
+    met = "reached" if least <= found.slope <= most else "not reached"
+    near = ", within the error of a limit" if any(abs(found.slope - x) <= found.error for x in (least, most)) else ""
+    return f"{found} (target {target}: {met}{near})"
 
 
 def _verdicts(steps) -> list[str]:
-    told = []
+    told, plain = [], steps.get("mean_pooling_all_views", {})
     for name, shown in METHODS.items():
         own = steps.get(name, {})
         if len(own) < 2:
@@ -100,6 +102,9 @@ def _verdicts(steps) -> list[str]:
             f"a step takes {own[many]['ratio']:.2f} times that at {few} ({1000 * own[many]['seconds']:.0f} ms), "
             f"with {own[many]['passes']:.0f} encoder passes an item and {own[many]['memory'] / 1e6:.0f} MB."
         )
+        if name in TERMS and few in plain and many in plain:
+            shares = [f"{own[v]['seconds'] / plain[v]['seconds']:.2f} times at {v}" for v in (few, many)]
+            told[-1] += f" Against the step of all views, which encodes as much: {' and '.join(shares)} views."
     return told
 
 

@@ -118,8 +118,9 @@ def make(study: Study, options: Options, tell: Callable[[str], None] = lambda li
 def redraw(study: Study, options: Options, tell: Callable[[str], None] = lambda line: None) -> Path:
     """Findings and figures again, from the cells as they are kept, whatever changed since."""
     folder = _folder(study, options)
-    found = {cell.key: _read(folder, cell) for cell in _cells(study, options, True)}
-    return _written(study, options, found, False, tell)
+    wanted = _cells(study, options, True)
+    found = {cell.key: kept for cell in wanted if (kept := _read(folder, cell))}
+    return _written(study, options, found, False, tell, len(found.keys() - _known(study, options, wanted)))
 
 
 def _cells(study: Study, options: Options, full: bool) -> list[Cell | Timed]:
@@ -265,9 +266,10 @@ def _measure(folder: Path, cell: Timed) -> Kept:
 
 
 def _written(
-    study: Study, options: Options, found: Mapping[str, Kept | None], stopped: bool, tell: Callable[[str], None]
-) -> Path:
-    """Draw and write a study whose cells are all there; its JSON comes last."""
+    study: Study, options: Options, found: Mapping[str, Kept | None], stopped: bool, tell: Callable[[str], None],
+    stale: int = 0,
+) -> Path:  # fmt: skip
+    """Draw and write a study whose cells are all there; its JSON comes last. stale: how many are of an earlier form."""
     needed = [cell.key for cell in _cells(study, options, False)]
     lacking = [key for key in needed if found.get(key) is None]
     if lacking:
@@ -279,6 +281,10 @@ def _written(
     words = ["ftbench study", study.name, *(["--data", options.data] if options.data != _DATA else [])]
     told = [f"Failed and left out: {key}: {error}" for key, error in failed.items()]
     told.append(origin([one.origin for one in kept.values()]))
+    if stale:
+        told.append(
+            f"The code that made {stale} of these has changed since: ftbench study {study.name} would make them again."
+        )
     folder = options.results / "studies" / study.name
     names = set()
     for figure in made.figures:
