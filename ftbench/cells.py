@@ -106,7 +106,7 @@ def make(
             shown = f"failed: {done.record['error']}" if done.failed else "no score"
             if done.score is not None:
                 shown = f"{done.score:.4f}"
-            rest = f", at most {duration(left)} left" if new and len(made) < len(cells) else ""
+            rest = f", about {duration(left)} left" if new and len(made) < len(cells) else ""
             tell(f"[{len(made)}/{len(cells)}] {cell.key}: {shown}{' (found)' if found else ''}{rest}")
     return {cell.key: made[cell.key] for cell in cells if cell.key in made}
 
@@ -140,11 +140,12 @@ def _make(folder: Path, board: Path | None, force: bool, source: Path | None, ce
     try:
         if not force and _finished(cell, known, session):
             return known, True
-        made, ranked = _of_board(board, cell, session) or runner.measured(cell.request, session)
+        found = _of_board(board, cell, session)
+        made, ranked = found or runner.measured(cell.request, session)
         values = {name: _values(ranked, name) for name in (made["task"]["headline"], *cell.also)}
     except Exception as problem:
-        made, values = runner.failed(cell.request, session, problem), {}
-    return _kept(folder, cell, made, values), False
+        found, made, values = None, runner.failed(cell.request, session, problem), {}
+    return _kept(folder, cell, made, values), found is not None
 
 
 def _of_board(board: Path | None, cell: Cell, session: Session) -> tuple[dict, Run] | None:

@@ -34,7 +34,10 @@ def test_a_finished_run_of_the_board_is_taken_for_a_cell(session_cache, tmp_path
     made = runner.run(LEXICAL, runner.Session(board, lambda title: lambda *_: None)).record
     alone = cells.make(tmp_path / "alone", [Cell("one", LEXICAL, ("recall@50",))])["one"]
     monkeypatch.setattr(runner, "measured", lambda *_: pytest.fail("made again"))
-    found = cells.make(tmp_path / "cells", [Cell("one", LEXICAL, ("recall@50",))], board=board)["one"]
+    told = []
+    wanted = [Cell("one", LEXICAL, ("recall@50",))]
+    found = cells.make(tmp_path / "cells", wanted, tell=told.append, board=board)["one"]
+    assert told[0].endswith("(found)")  # it says nothing of how long others take
     assert found.record == {name: value for name, value in made.items() if name != "run_file"}
     np.testing.assert_array_equal(found.values, alone.values)
     np.testing.assert_array_equal(found.also["recall@50"], alone.also["recall@50"])
