@@ -78,6 +78,37 @@ def test_the_first_numbers_are_those_of_the_committed_board():
     assert "\n".join(leaderboard()) in README.read_text(encoding="utf-8")
 
 
+def standing(data, task):
+    """Where the cached method stands on a table of the committed board, in the README's words."""
+    from ftbench.report.aggregate import load, tables
+
+    entries = [e for e in load(ROOT / "results", None) if e.record["data"]["name"] == data]
+    entries = [e for e in entries if e.record["task"]["name"] == task and e.record["board"] == "equal-compute"]
+    (table,) = tables(entries, lambda *_: None)
+    place = [row.method for row in table.rows].index("factorized_transport_cached")
+    own, best = table.rows[place], table.rows[0]
+    group = "in" if own.group == "best" else "outside"
+    score, leads = (f"{row.headline.mean:.3f}" for row in (own, best))
+    where = f"place {place + 1} of {len(table.rows)}, {group} the leading group (`{best.method}`: {leads})"
+    return f"{score} on {task}, {where}"
+
+
+def test_where_the_reference_method_does_not_lead_is_said():
+    said = " ".join(README.read_text(encoding="utf-8").split())
+    for task in ("query2item", "cross_view"):
+        assert standing("magento-luma", task) in said
+
+
+def test_where_passes_are_not_the_budget_is_said():
+    from ftbench.report import board
+    from ftbench.report.aggregate import load, tables
+
+    for entries in (load(ROOT / "results" / data, None) for data in ("studio", "magento-luma")):
+        for table in tables(entries, lambda *_: None):
+            said = any("training spends no passes: equal compute is 300 steps" in text for text in board._notes(table))
+            assert said == (table.data["name"] == "magento-luma")
+
+
 def test_records_that_are_named_are_on_the_board():
     named = {
         name

@@ -148,7 +148,12 @@ def _notes(table: Table) -> list[str]:
                 for row in table.all_rows for e in row.entries}  # fmt: skip
     if machines:
         named = "; ".join(f"{machine(machines[tag])} ({tag[:4]})" for tag in sorted(machines))
-        made.append(f"Times were taken on {named}.")
+        made.append(f"Times were taken on {named}. They depend on what else it did meanwhile; passes do not.")
+    spent = [row.first["trainer"] for row in table.rows if row.first["method"]["trained"] and not row.is_zero_shot]
+    locked = {trainer["steps"] for trainer in spent if not trainer["budget"]}
+    if table.board == "equal-compute" and locked:
+        made.append(f"The encoder is locked and its features are kept, so training spends no passes: equal compute is "
+                    f"{' or '.join(map(str, sorted(locked)))} steps here. Passes are of kept features.")  # fmt: skip
     if len({row.hardware for row in table.all_rows}) > 1:
         made.append(f"hardware: {HARDWARE_HELP[0].lower()}{HARDWARE_HELP[1:]}.")
     if table.left_out:
