@@ -92,6 +92,11 @@ class _Ablations(Study):
             told, drawn = part(done)
             findings += told
             figures += drawn
+        if findings:
+            findings.append(
+                "p is of the paired randomization test over queries, with Holm's correction within a group and task; "
+                "intervals are over seeds, too, so that one may hold 0 where p is small. Certain is what both say."
+            )
         return Outcome(tuple(findings) or ("No two settings can be compared.",), tuple(figures))
 
 
