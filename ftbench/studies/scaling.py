@@ -89,12 +89,18 @@ def curves(canvas, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 
 
 def _named(canvas, drawn, lines: Mapping[str, tuple], axes: Axes) -> None:
-    """Names of curves to the right of the axes, kept apart, each with a thin line from its curve's end."""
+    """Names of curves to the right of the axes, kept apart, each with a thin line from its curve's end; of a curve that
+    ends earlier below its end."""
+    for name, (x, y) in lines.items():
+        if x[-1] < axes.ticks[-1]:
+            drawn.annotate(name, (x[-1], y[-1]), (0, -7), textcoords="offset points", ha="center", va="top",
+                           color=_dark(COLOURS[axes.order.index(name)]), fontsize=11.5)  # fmt: skip
+    lines = {name: ends for name, ends in lines.items() if ends[0][-1] == axes.ticks[-1]}
     height = canvas.get_size_inches()[1] * 72 * 0.78  # points that the axes are high, about
     low, high = (math.log(value) for value in drawn.get_ylim())
     ends = [(math.log(y[-1]) - low) / (high - low) * height for _, y in lines.values()]
     placed = spread_labels(ends, _LABEL)
-    down = max(0.0, max(placed) - height) + min(0.0, min(placed))
+    down = max(0.0, max(placed, default=0.0) - height) + min([0.0, *placed])
     for (name, (x, y)), at in zip(lines.items(), placed, strict=True):
         colour = COLOURS[axes.order.index(name)]
         drawn.annotate(
