@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ftbench.batches import Batch, TrainingSet
 from ftbench.embedder import Embedder
-from ftbench.errors import FtbenchError, MethodError, RunError, unknown
+from ftbench.errors import FtbenchError, MethodError, RunError, place, unknown
 from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.settings import TrainerConfig, default_settings, parse_settings
 from ftbench.trainer import Towers, Trained, Trainer
@@ -292,8 +292,8 @@ def _module(name: str):
         return module, short
     except (Exception, SystemExit) as problem:
         raise MethodError(
-            f"method {name} could not be imported: {type(problem).__name__}: {problem}. Expected a Python file with a "
-            "class Method; CONTRIBUTING.md has a complete one."
+            f"method {name} could not be imported: {type(problem).__name__}: {problem}{place(problem, [path])}. "
+            "Expected a Python file with a class Method; CONTRIBUTING.md has a complete one."
         ) from problem
 
 
@@ -336,7 +336,8 @@ def load_method(name: str, overrides: dict[str, str] | None = None, track: str =
     try:
         method = cls(config)
     except Exception as problem:
-        raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}") from problem
+        where = place(problem, [Path(module.__file__)])
+        raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}{where}") from problem
     method.name, method.path, method.track = short, Path(module.__file__), track
     return method
 
