@@ -339,7 +339,21 @@ def load_method(name: str, overrides: dict[str, str] | None = None, track: str =
         where = place(problem, [Path(module.__file__)])
         raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}{where}") from problem
     method.name, method.path, method.track = short, Path(module.__file__), track
+    method.space = _space(cls, config)
     return method
+
+
+def _space(cls: type[Method], config: object) -> Mapping[str, Mapping[str, tuple]]:
+    """What searches try. A file answers for the space that it declares; of an inherited one it has what its Config
+    has, since who writes a Config need not know what the base class would search."""
+    declares = next(base for base in cls.__mro__ if "space" in vars(base))
+    if declares.__module__ == cls.__module__:
+        return cls.space
+    known = {field.name for field in fields(config)}
+    return {
+        track: {key: values for key, values in space.items() if key in known or key.startswith("trainer.")}
+        for track, space in cls.space.items()
+    }
 
 
 def trainer_settings(method: Method, overrides: dict[str, str] | None = None) -> TrainerConfig:

@@ -12,7 +12,7 @@ from ftbench import provenance, record
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
-from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError, place
+from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError, counted, place
 from ftbench.items import Progress, silent
 from ftbench.method import Method, unusable
 from ftbench.request import Request, check, default_encoder, device_of
@@ -98,9 +98,12 @@ def plan(request: Request, session: Session) -> Plan:
     catalogue = session.catalogue(request.data)
     gallery = len(catalogue.rows(task.gallery))
     if request.depth > gallery:
+        said = f"{request.data} has {counted(gallery, 'item')} to search, and"
+        if gallery < Request.depth:  # the least that --depth takes
+            example = ", such as --data studio@200" if request.data.startswith("studio") else ""
+            raise RunError(f"{said} a run file keeps at least {Request.depth} ranks. Take a larger data set{example}.")
         raise RunError(
-            f"{request.data} has {gallery} items to search, and the run file keeps {request.depth} ranks: expected at "
-            "most as many (--depth, at least 10)."
+            f"{said} the run file keeps {request.depth} ranks: expected at most as many. Type: --depth {gallery}"
         )
     if not method.ranked and not any(catalogue.assets.image_reveals):
         raise RunError(
