@@ -174,8 +174,12 @@ def rescore(
         start = "the record" if len(done) == 1 else f"{failed} of {len(done)} records"
         does = "does not follow from its run file" if failed == 1 else "do not follow from their run files"
         raise FtbenchError("\n".join([f"{start} {does}:", *wrong]))
-    many = counted(len(done), "record")
-    print(f"{many} re-scored: every score follows from the run file, to the last digit. Costs are not scores.")
+    failed = sum(one.hashes["run_file"] is None for one in done)  # nothing was ranked, and nothing is to follow from it
+    if failed < len(done) or not done:
+        many = counted(len(done) - failed, "record")
+        print(f"{many} re-scored: every score follows from the run file, to the last digit. Costs are not scores.")
+    if failed:
+        print(f"{counted(failed, 'failed run')} without run file and scores: nothing to re-score.")
 
 
 def verify(

@@ -1,9 +1,12 @@
 """The errors a user can cause and read. Knows nothing of the rest of ftbench."""
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 _FEW = 12  # names that are listed even beside near ones
+_SHORT = 100  # characters of a line of code that is shown
 
 
 class FtbenchError(Exception):
@@ -38,6 +41,17 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> Ftbe
     if hint:
         lines.append(hint)
     return FtbenchError(" ".join(lines))
+
+
+def place(problem: BaseException, files: Iterable[Path]) -> str:
+    """` (line 9 of my_method.py: return views.pictures)`: the last line of some files that an exception came through,
+    named without folders, since records are public; "" where it came through none of them."""
+    names = {str(file) for file in files}
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if frame.filename in names]
+    if not frames:
+        return ""
+    code = f": {frames[-1].line}" if frames[-1].line and len(frames[-1].line) <= _SHORT else ""
+    return f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name}{code})"
 
 
 def counted(count: int, what: str) -> str:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ftbench.batches import Batch, TrainingSet
 from ftbench.embedder import Embedder
-from ftbench.errors import FtbenchError, MethodError, RunError, unknown
+from ftbench.errors import FtbenchError, MethodError, RunError, place, unknown
 from ftbench.losses import info_nce, symmetric_info_nce
 from ftbench.settings import TrainerConfig, default_settings, parse_settings
 from ftbench.trainer import Towers, Trained, Trainer
@@ -292,8 +292,8 @@ def _module(name: str):
         return module, short
     except (Exception, SystemExit) as problem:
         raise MethodError(
-            f"method {name} could not be imported: {type(problem).__name__}: {problem}. Expected a Python file with a "
-            "class Method; CONTRIBUTING.md has a complete one."
+            f"method {name} could not be imported: {type(problem).__name__}: {problem}{place(problem, [path])}. "
+            "Expected a Python file with a class Method; CONTRIBUTING.md has a complete one."
         ) from problem
 
 
@@ -336,9 +336,24 @@ def load_method(name: str, overrides: dict[str, str] | None = None, track: str =
     try:
         method = cls(config)
     except Exception as problem:
-        raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}") from problem
+        where = place(problem, [Path(module.__file__)])
+        raise MethodError(f"method {name} cannot be made: {type(problem).__name__}: {problem}{where}") from problem
     method.name, method.path, method.track = short, Path(module.__file__), track
+    method.space = _space(cls, config)
     return method
+
+
+def _space(cls: type[Method], config: object) -> Mapping[str, Mapping[str, tuple]]:
+    """What searches try. A file answers for the space that it declares; of an inherited one it has what its Config
+    has, since who writes a Config need not know what the base class would search."""
+    declares = next(base for base in cls.__mro__ if "space" in vars(base))
+    if declares.__module__ == cls.__module__:
+        return cls.space
+    known = {field.name for field in fields(config)}
+    return {
+        track: {key: values for key, values in space.items() if key in known or key.startswith("trainer.")}
+        for track, space in cls.space.items()
+    }
 
 
 def trainer_settings(method: Method, overrides: dict[str, str] | None = None) -> TrainerConfig:

@@ -12,7 +12,7 @@ from ftbench import provenance, record
 from ftbench.catalogue import Catalogue, downloads_folder, open_catalogue
 from ftbench.encoders.base import Encoder, load_encoder
 from ftbench.encoders.cache import NUMERICS
-from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError
+from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError, counted, place
 from ftbench.items import Progress, silent
 from ftbench.method import Method, unusable
 from ftbench.request import Request, check, default_encoder, device_of
@@ -98,9 +98,12 @@ def plan(request: Request, session: Session) -> Plan:
     catalogue = session.catalogue(request.data)
     gallery = len(catalogue.rows(task.gallery))
     if request.depth > gallery:
+        said = f"{request.data} has {counted(gallery, 'item')} to search, and"
+        if gallery < Request.depth:  # the least that --depth takes
+            example = ", such as --data studio@200" if request.data.startswith("studio") else ""
+            raise RunError(f"{said} a run file keeps at least {Request.depth} ranks. Take a larger data set{example}.")
         raise RunError(
-            f"{request.data} has {gallery} items to search, and the run file keeps {request.depth} ranks: expected at "
-            "most as many (--depth, at least 10)."
+            f"{said} the run file keeps {request.depth} ranks: expected at most as many. Type: --depth {gallery}"
         )
     if not method.ranked and not any(catalogue.assets.image_reveals):
         raise RunError(
@@ -206,7 +209,21 @@ def error(planned: Plan, problem: Exception) -> dict:
     nothing = record.measure(Run({}), planned.task.measures, tuple(pair.name for pair in planned.task.pairs))
     return nothing | {
         "status": "error",
-        "error": f"{type(problem).__name__}: {problem}"[:_LONGEST_ERROR],
+        "error": in_words(problem, planned.method),
         "cost": record.cost(),
         "training": {"curve": []},
     }
+
+
+def in_words(problem: Exception, method: Method) -> str:
+    """`KeyError: 'x' (line 9 of my_method.py: return words[x])`: what a run raised, and where in its method's files
+    that was, unless it is a message of ours, which says what to do."""
+    text, more = f"{type(problem).__name__}: {problem}", ""
+    if not isinstance(problem, FtbenchError):
+        more = place(problem, [one.path for one in (method, *method.parts)])
+    if isinstance(problem, AttributeError) and problem.obj is method.config and "Config" not in vars(type(method)):
+        more += (
+            f". The class Method of {method.name} has no Config of its own. Give it one, a frozen dataclass, with "
+            f"{problem.name}: float = 0.1"
+        )
+    return text[: _LONGEST_ERROR - len(more)] + more

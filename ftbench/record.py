@@ -24,9 +24,9 @@ from ftbench.runfile import Run, read_judgements, read_run, read_slices, write_j
 from ftbench.scores import measure
 from ftbench.search import Ranking
 
-__all__ = ["NUMERICS", "SCHEMA_VERSION", "Run", "check_writable", "cost", "environment", "find", "git_state", "key",
-           "measure", "method_title", "named", "peak_memory", "read", "read_all", "record_id", "rescore", "run_of",
-           "source_sha256", "write"]  # fmt: skip
+__all__ = ["NUMERICS", "SCHEMA_VERSION", "Run", "apart", "check_writable", "cost", "environment", "find", "git_state",
+           "key", "measure", "method_title", "named", "peak_memory", "read", "read_all", "record_id", "rescore",
+           "run_of", "source_sha256", "write"]  # fmt: skip
 
 SCHEMA_VERSION = 1
 COST_FIELDS = (
@@ -71,6 +71,12 @@ def key(record: Mapping) -> dict:
         "precision": record["precision"],
         "numerics": record["numerics"],
     }
+
+
+def apart(record: Mapping) -> tuple[str, str]:
+    """What tells a folder's records apart: the method's name and the id. Files of the same code share an id, and each
+    has its record."""
+    return record["method"]["name"], record["id"]
 
 
 def cost(**known: float | None) -> dict:
@@ -233,7 +239,8 @@ def named(results: Path, given: str) -> tuple[Path, dict]:
     stems = {path.stem: path for path in sorted(Path(results).glob("*/*/*.json"))}
     found = [stem for stem in stems if stem == name or (digits and _begins(stem, digits))]
     if len(found) > 1:
-        raise FtbenchError(f"{given!r} names {len(found)} records: {_some(found)}. Type more digits of the id.")
+        raise FtbenchError(f"{given!r} names {len(found)} records: {_some(found)}. Type more digits of the id, "
+                           "or the whole name of one.")  # fmt: skip
     if found:
         path, record = stems[found[0]], read(stems[found[0]])
         if digits is None or record["id"].startswith(digits):

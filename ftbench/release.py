@@ -92,10 +92,10 @@ def _seal(manifest: Mapping) -> str:
 
 
 def distinct(found: Iterable[tuple[Path, dict]]) -> list[dict]:
-    """The records of a board, each id once: reproductions are left out beside their originals."""
-    shown: dict[str, dict] = {}
+    """The records of a board, each once: reproductions are left out beside their originals."""
+    shown: dict[tuple[str, str], dict] = {}
     for _, record in sorted(found, key=lambda one: records.is_reproduction(one[0])):
-        shown.setdefault(record["id"], record)
+        shown.setdefault(records.apart(record), record)
     return list(shown.values())
 
 

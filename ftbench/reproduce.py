@@ -136,7 +136,7 @@ def verify(path: Path, record: Mapping) -> list[str]:
     """What is wrong with a record that was read: its run file's and judgements' hashes, scores, invariants, costs,
     chance."""
     if record["status"] != "ok":
-        return ["a failed run: there is nothing to verify. Make it again: ftbench run … --force"]
+        return ["a failed run: there is nothing to verify. Make it again: ftbench run …"]
     try:
         run = records.run_of(path, record)
         return rescore.number_problems(record, run) + checks.findings(record, run)

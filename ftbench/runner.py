@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ftbench import outputs, provenance, record, search
 from ftbench.catalogue import cache_folder
 from ftbench.embedder import Embedder
 from ftbench.errors import FtbenchError, RunError
-from ftbench.plan import Plan, Session, draft_of, error, failed, identity, plan, whole
+from ftbench.plan import Plan, Session, draft_of, error, failed, identity, in_words, plan, whole
 from ftbench.request import Request, device_of
 from ftbench.runfile import Run
 from ftbench.task import Trial, training_sets
@@ -80,7 +81,7 @@ def attempt(request: Request, session: Session) -> Attempt:
     try:
         ranked, found = _measure(planned, session)
     except Exception as problem:
-        own = problem if isinstance(problem, FtbenchError) else _unexpected(problem)
+        own = problem if isinstance(problem, FtbenchError) else _unexpected(problem, planned)
         return Attempt(planned.request, whole(planned, error(planned, problem)), problem=own)
     judgements = {trial.pair: trial.gains for trial in planned.trials}
     return Attempt(planned.request, whole(planned, found), ranked, judgements)
@@ -99,10 +100,10 @@ def keep(made: Attempt, session: Session) -> Outcome:
     return Outcome(made.request, record.read(path), path)
 
 
-def _unexpected(problem: Exception) -> RunError:
-    """What no code of ours foresaw, as a message; the traceback stays behind it."""
-    told = RunError(f"the run failed: {type(problem).__name__}: {problem}")
-    told.__cause__ = problem
+def _unexpected(problem: Exception, planned: Plan) -> RunError:
+    """What no code of ours foresaw, as a message; its traceback is a note, which also comes back from a process."""
+    told = RunError(f"the run failed: {in_words(problem, planned.method)}")
+    told.add_note("".join(traceback.format_exception(problem)))
     return told
 
 

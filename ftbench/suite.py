@@ -4,6 +4,7 @@ Records are written by one process alone, whatever made the runs. Must not know 
 """
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -243,11 +244,13 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise RunError naming all runs that failed, each with its problem and its record."""
+    """Raise RunError naming all runs that failed, each with its problem and its record; tracebacks are its notes."""
     failed = [outcome for outcome in outcomes if outcome.problem]
     if not failed:
         return
-    told = [f"{o.request.label}: {o.problem}" + (f" Its record: {o.path}" if o.path else "") for o in failed]
-    if len(outcomes) == 1:
-        raise RunError(told[0]) from failed[0].problem
-    raise RunError(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(told))
+    told = [f"{o.request.label}: {o.problem}" + (f"\nIts record: {o.path}" if o.path else "") for o in failed]
+    head = [f"{len(failed)} of {len(outcomes)} runs failed:"] if len(outcomes) > 1 else []
+    raised = RunError("\n".join([*head, *told]))
+    for outcome in failed:
+        raised.add_note("".join(traceback.format_exception(outcome.problem)))
+    raise raised

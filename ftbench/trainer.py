@@ -258,6 +258,12 @@ def _out_of_memory(problem: Exception) -> bool:
 def _finite_mean(losses: list[torch.Tensor], step: int) -> float:
     mean = float(torch.stack(losses).mean())
     if not np.isfinite(mean):
+        first = float(losses[0])
+        if step == len(losses) and not np.isfinite(first):  # no rate has played a part yet
+            raise RunError(
+                f"the method's loss gave {first} at the first step, before any update, expected a finite number. Look "
+                "in its loss for a division by zero, or a logarithm or root of what is not above zero."
+            )
         raise RunError(f"the loss became {mean} by step {step}; try a lower rate: --set trainer.learning_rate=0.0003")
     return mean
 

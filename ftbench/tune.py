@@ -24,7 +24,7 @@ import numpy as np
 from ftbench import cells, metrics, provenance, record, runner, stats
 from ftbench.catalogue import cache_folder
 from ftbench.cells import Cell, Done
-from ftbench.errors import FtbenchError, RunError
+from ftbench.errors import FtbenchError, RunError, counted
 from ftbench.files import write_atomic
 from ftbench.method import Method
 from ftbench.request import DEFAULT_METHODS, Named, Request, check, device_of, enters
@@ -35,6 +35,7 @@ FOLDER = "tuning"  # of a results folder
 SHARES = (1 / 4, 1 / 2)  # of the budget, a rung each
 TRIALS = 8
 _SEED = 20250103  # of the bootstrap and the random signs; any constant would do
+_RESERVED = "studio-confirm"
 _BUDGETS = ("trainer.budget", "trainer.steps")  # what a rung has a share of
 
 
@@ -111,6 +112,8 @@ def _expanded(method: str, task: str, data: str) -> list[str]:
 
 def plan(one: Asked) -> _Plan:
     """Check a search and draw its trials. Raises FtbenchError."""
+    if one.data.partition("@")[0] == _RESERVED:
+        raise RunError(f"{one.data} confirms what was tuned, and no search may see it. Type: --data studio")
     named = check(Request(one.method, one.task, one.data, settings=one.fixed, split="valid"))
     method, track = named.method, named.track
     space = {key: tuple(dict.fromkeys(values)) for key, values in method.space.get(track, {}).items()}
@@ -251,7 +254,7 @@ def _climb(
     entered = list(range(len(planned.trials)))
     for rung, (share, _) in enumerate(planned.rungs):
         if len(planned.rungs) > 1:
-            tell(f"{planned.asked.method}: {len(entered)} trials at {share:g} of the budget")
+            tell(f"{planned.asked.method}: {counted(len(entered), 'trial')} at {share:g} of the budget")
         wanted = {trial: f"{rung + 1}-{trial + 1:03d}" for trial in entered}
         done = cells.make(folder, [Cell(name, planned.request(trial, rung)) for trial, name in wanted.items()],
                           jobs, force, tell, session.source)  # fmt: skip

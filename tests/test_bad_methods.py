@@ -1,5 +1,7 @@
 """Method files that cannot be used or give back what cannot be ranked: a clear error, a record, the rest goes on."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -180,3 +182,53 @@ def test_a_loss_that_is_no_scalar_is_a_clear_error(name, session_cache, tmp_path
     text = HEAD.replace("method.Method)", "method.TwoTower)") + f"    def loss(self, batch, towers, generator):\n        {body}\n"  # noqa: E501  # fmt: skip
     found, _ = made([written(tmp_path, name, text)], tmp_path, settings=(("trainer.batch_size", "32"),))
     assert said in str(found[0].problem) and record.read(found[0].path)["status"] == "error"
+
+
+RAISES = {
+    "views": ("return helper(views)\n\ndef helper(views):\n    return views.pictures", 12, "return views.pictures"),
+    "shapes": ("return np.ones((2, 3)) @ np.ones((2, 2))", 9, "return np.ones((2, 3)) @ np.ones((2, 2))"),
+    "far": ("return np.stack([])" + 90 * " " + "+ 1", 9, ""),
+    "alpha": ("return self.config.alpha * views.images", 9, "return self.config.alpha * views.images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RAISES)
+def test_what_a_method_s_code_raises_is_said_with_its_line(name, session_cache, tmp_path):
+    body, line, code = RAISES[name]
+    found, _ = made([written(tmp_path, name, HEAD + EMBED + body + "\n")], tmp_path)
+    place = f" (line {line} of {name}.py{f': {code}' if code else ''})"
+    kept = record.read(found[0].path)["error"]
+    assert place in str(found[0].problem) and place in kept and str(tmp_path) not in kept
+    hint = "The class Method of alpha has no Config of its own. Give it one, a frozen dataclass, with alpha: float"
+    assert (hint in str(found[0].problem)) is (name == "alpha")
+
+
+def test_an_error_longer_than_a_record_takes_still_says_the_line(session_cache, tmp_path):
+    found, _ = made([written(tmp_path, "long", HEAD + EMBED + "raise ValueError(30_000 * 'x')\n")], tmp_path)
+    told = record.read(found[0].path)["error"]
+    assert len(told) == 20_000 and told.endswith("x (line 9 of long.py: raise ValueError(30_000 * 'x'))")
+
+
+def test_tracebacks_are_told_on_request_and_come_back_from_processes(session_cache, tmp_path):
+    path = written(tmp_path, "views", HEAD + EMBED + "return views.pictures\n")
+    found, _ = made([path, "bm25", written(tmp_path, "broken", "class Method(:\n")], tmp_path)
+    frame = f'File "{path}", line 9, in embed'
+    assert frame in "".join(pickle.loads(pickle.dumps(found[0].problem)).__notes__)
+    with pytest.raises(FtbenchError) as caught:
+        suite.raise_failures(found)
+    notes = "".join(caught.value.__notes__)  # Python shows them below the message; `ftbench` without --debug does not
+    assert frame in notes and "SyntaxError" in notes and frame not in str(caught.value)
+
+
+def test_each_failure_ends_before_the_line_of_its_record(session_cache, tmp_path):
+    found, _ = made([written(tmp_path, "views", HEAD + EMBED + "return views.pictures\n")], tmp_path)
+    with pytest.raises(FtbenchError) as caught:
+        suite.raise_failures(found)
+    assert str(caught.value).splitlines()[-1] == f"Its record: {found[0].path}"
+
+
+def test_a_file_that_cannot_be_imported_or_made_says_the_line(tmp_path):
+    made = HEAD + "    def __init__(self, config):\n        self.x = y\n" + EMBED + "return 1\n"
+    for name, text, line in (("imported", "import numpy\nx = numpy.no\n", 2), ("built", made, 9)):
+        with pytest.raises(MethodError, match=rf"\(line {line} of {name}.py: "):
+            load_method(written(tmp_path, name, text))

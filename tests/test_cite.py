@@ -159,7 +159,7 @@ def test_a_prefix_of_several_ids_asks_for_more_digits(results, tmp_path):
     folder.mkdir(parents=True)
     for tail in ("abcd11111111", "abcd22222222"):
         (folder / f"bm25-{tail}.json").write_text("{}")
-    with pytest.raises(FtbenchError, match="'abcd' names 2 records.*more digits"):
+    with pytest.raises(FtbenchError, match="'abcd' names 2 records.*more digits of the id, or the whole name"):
         record.named(tmp_path, "abcd")
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from ftbench import inventory, request, suite
+from ftbench import inventory, plan, request, suite
 from ftbench.errors import DataError, FtbenchError, counted, several, unknown
+from ftbench.items import silent
 from ftbench.method import load_method
 from ftbench.request import Request, check
 
@@ -48,6 +49,15 @@ def test_what_cannot_go_together_is_refused_before_any_data_is_opened(asked, tex
     with pytest.raises(FtbenchError) as raised:
         check(asked)
     assert text in str(raised.value)
+
+
+def test_data_too_small_to_rank_is_said_with_what_is_large_enough(session_cache):
+    session = plan.Session(None, lambda title: silent)
+    with pytest.raises(FtbenchError, match="studio@60 has 4 items.*Take a larger.*--data studio@200") as raised:
+        plan.plan(Request("bm25", "query2item", "studio@60", split="valid"), session)
+    assert "--depth" not in str(raised.value)
+    with pytest.raises(FtbenchError, match="studio@200 has 61 items to search.*at most as many. Type: --depth 61"):
+        plan.plan(Request("bm25", "query2item", "studio@200", depth=100), session)
 
 
 def test_of_many_names_the_near_ones_are_said_and_all_where_none_is_near():

@@ -1,5 +1,6 @@
 """The page: what it says is what the records say, whatever the records hold; and it is one silent file."""
 
+import html as html_of
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from ftbench import record
+from ftbench import record, release
 from ftbench.errors import DataError
 from ftbench.report import render, words
 from ftbench.report.aggregate import load, tables
@@ -76,6 +77,12 @@ def data_of(html):
 def of_part(entry, name):
     """A record's scores on all queries or on a slice or pair."""
     return entry["scores"] if not name else {**entry["slices"], **entry["pairs"]}[name]["scores"]
+
+
+def words_of(path):
+    """What a page shows, without markup."""
+    text = re.sub(r"<(script|style).*?</\1>", " ", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return " ".join(html_of.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
 # --- the page
@@ -283,16 +290,48 @@ def test_a_wide_tie_band_is_a_warning(folder):
     assert lengths == {"bm25": 5, "mean_pooling": 3}
 
 
-def test_failed_runs_are_named_and_not_scored(folder):
-    synthetic.add(folder, method="bm25")
+def fail(folder, method="mean_pooling", **about):
     failed = synthetic.draft("mean_pooling") | {
         "status": "error", "error": "ValueError: out of luck", "scores": {}, "pairs": {}, "slices": {}, "n_queries": 0,
         "n_skipped": 0,
     }  # fmt: skip
-    record.write(folder, failed, {})
+    failed["method"] |= {"name": method, **about}
+    return record.write(folder, failed, {})
+
+
+def test_failed_runs_are_named_and_not_scored(folder):
+    synthetic.add(folder, method="bm25")
+    fail(folder)
     (table,) = tables(load(folder))
     assert [row.method for row in table.rows] == ["bm25"] and len(table.failed) == 1
-    assert "out of luck" in render(folder, folder.parent / "site").read_text()
+    page = render(folder, folder.parent / "site")
+    assert "out of luck" in page.read_text()
+    assert "1 record, 1 of them failed" in words_of(page.with_name("methods.html"))
+
+
+def test_files_of_the_same_code_have_a_record_each(folder):
+    synthetic.add(folder, method="bm25")
+    paths = [fail(folder, name) for name in ("mine", "yours")]
+    assert len({record.read(path)["id"] for path in paths}) == 1
+    entries = load(folder)
+    assert {entry.path for entry in entries} == {path for path, _ in record.read_all(folder)} and len(entries) == 3
+    assert {entry.path for entry in tables(entries)[0].failed} == set(paths)
+    assert len(release.distinct(record.read_all(folder))) == 3
+    page = render(folder, folder.parent / "site")
+    for path in paths:
+        assert words_of(page.parent / "runs" / f"{path.stem}.html").count("Equal compute board failed") == 1
+
+
+def test_failed_runs_are_counted_apart_and_their_methods_have_no_place(folder):
+    synthetic.add(folder, method="bm25")
+    for name, title in (("mine", "Missing config"), ("yours", "Missing config"), ("untitled", "untitled")):
+        fail(folder, name, title=title)
+    page = render(folder, folder.parent / "site")
+    board, about = words_of(page), words_of(page.with_name("methods.html"))
+    assert "4 records, 3 of them failed 1 method 1 task" in board
+    assert all(f"Missing config ({name}), seed 0, failed: ValueError" in board for name in ("mine", "yours"))
+    assert " untitled, seed 0, failed: " in board
+    assert "4 records, 3 of them failed, newest" in about and "Missing config" not in about
 
 
 def test_no_records_and_no_folder(folder):

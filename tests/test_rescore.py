@@ -145,6 +145,19 @@ def test_the_command_says_what_differs_and_fails(results):
     assert str(command("rescore", bad, "--results", results).exception).startswith("the record does not follow")
 
 
+def test_failed_runs_are_counted_apart_and_made_again_without_force(results):
+    nothing = record.measure(record.Run({}), synthetic.MEASURES, [])
+    draft = synthetic.draft("bm25") | nothing | {"status": "error", "error": "ValueError: no"}
+    failed = record.write(results, draft, {})
+    said = "1 failed run without run file and scores: nothing to re-score.\n"
+    assert command("rescore", "--results", results).output == said
+    add(results)
+    told = command("rescore", "--results", results).output
+    assert told.startswith("1 record re-scored: every score follows") and told.endswith(said)
+    advice = str(command("verify", failed, "--results", results).exception)
+    assert "a failed run" in advice and "ftbench run" in advice and "--force" not in advice
+
+
 # --- invariants
 
 

@@ -82,7 +82,8 @@ def test_a_run_that_fails_is_a_record_and_the_others_go_on(jobs, session_cache, 
     path.write_text(BODY.format("raise KeyError('planted')"))
     found, told = made([*asked(str(path), settings=()), *asked("bm25", settings=())], tmp_path / "results", jobs=jobs)
     assert ["planted" in str(outcome.problem) for outcome in found] == [True, True, False, False]
-    assert record.read(found[0].path)["error"] == "KeyError: 'planted'"
+    assert record.read(found[0].path)["error"] == "KeyError: 'planted' (line 9 of fails.py: raise KeyError('planted'))"
+    assert f'File "{path}", line 9, in embed' in "".join(found[0].problem.__notes__)  # --debug shows it
     assert sum("failed: the run failed: KeyError" in line for line in told) == 2
 
 

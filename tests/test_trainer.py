@@ -1,5 +1,6 @@
 """The trainer: one data order for all, budgets that are kept and counted, identical reruns."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -156,9 +157,14 @@ def test_schedule_rises_then_falls_to_zero():
 def test_a_loss_that_is_not_finite_stops_the_run(encoder, toy):
     train, valid = training_sets(load_task("query2item", "toy"), toy, "supervised")
     method = load_method("single_view_clip")
-    method.loss = lambda batch, towers, generator: towers.scale * float("nan")
-    with pytest.raises(RunError, match="the loss became nan"):
-        method.fit(train, valid, trainer_of(encoder))
+    for values, said in (
+        (itertools.repeat(float("nan")), "the method's loss gave nan at the first step, before any update"),
+        (itertools.chain([1.0], itertools.repeat(float("nan"))), "the loss became nan by step .*a lower rate"),
+        (itertools.chain([1.0] * 20, itertools.repeat(float("nan"))), "the loss became nan by step 24; try a lower"),
+    ):
+        method.loss = lambda batch, towers, generator, values=values: towers.scale * next(values)
+        with pytest.raises(RunError, match=said):
+            method.fit(train, valid, trainer_of(encoder, board="equal-steps", steps=24))
 
 
 def test_settings_are_checked_together():

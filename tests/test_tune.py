@@ -128,6 +128,38 @@ def test_a_space_of_what_cannot_be_set_is_refused(overlap, space, said):
         tune.plan(Asked(str(overlap), "query2item", "studio@200"))
 
 
+TOWERS = '''"""Two towers. Differs from the paper: none."""
+from dataclasses import dataclass
+from ftbench import method
+
+class Method(method.TwoTower):
+    @dataclass(frozen=True)
+    class Config:
+        margin: float = 0.2
+
+    def loss(self, batch, towers, generator):
+        return self.config.margin * towers.images(self.views.images[batch.items, 0]).sum()
+'''
+
+
+def test_of_an_inherited_space_only_what_the_config_has_is_searched(tmp_path):
+    towers = tmp_path / "towers.py"
+    towers.write_text(TOWERS)
+    planned = tune.plan(Asked(str(towers), "query2item", "studio@200"))
+    assert planned.space == {"trainer.learning_rate": (0.0015, 0.003, 0.006)}
+    towers.write_text(TOWERS.replace("margin", "alignment_weight"))
+    assert "alignment_weight" in tune.plan(Asked(str(towers), "query2item", "studio@200")).space
+    towers.write_text(TOWERS.replace("    @data", "    space = method.spaces()\n    @data"))  # a space of its own
+    with pytest.raises(RunError, match="alignment_weight, which is no setting"):
+        tune.plan(Asked(str(towers), "query2item", "studio@200"))
+
+
+@pytest.mark.parametrize("data", ["studio-confirm", "studio-confirm@200"])
+def test_no_search_sees_what_confirms(data):
+    with pytest.raises(RunError, match=f"{data} confirms what was tuned, and no search.*Type: --data studio$"):
+        tune.plan(Asked("bm25", "query2item", data))
+
+
 def test_default_stands_for_the_methods_of_the_board_that_have_something_to_choose():
     for task, lexical in (("query2item", True), ("cross_view", False)):  # bm25 has no image side
         found = tune.asked(["default", "gcl"], [task], ["studio"], Asked("", "", trials=3))
@@ -159,8 +191,9 @@ def climb(monkeypatch):
 
         monkeypatch.setattr(cells, "make", make)
         planned = tune.plan(Asked("mean_pooling", "cross_view", "studio@200"))
-        return tune._climb(planned, Path("nowhere"), session(None), 1, False, lambda line: None)
+        return tune._climb(planned, Path("nowhere"), session(None), 1, False, told.append)
 
+    told = go.told = []
     return go
 
 
@@ -176,6 +209,8 @@ def test_trials_that_fail_rank_last(climb):
     first, last = climb([None, 0.5, None, "died", None, 0.7, None, None], [None, 0.1, 0, 0, 0, 0.2, 0, 0])
     assert sorted(last) == [0, 1, 5] and first[3] is None
     assert tune.best_first(last) == [5, 1]
+    climb([0.2, *[None] * 7], [0.1])
+    assert climb.told[-1] == "mean_pooling: 1 trial at 0.5 of the budget"
     with pytest.raises(RunError, match="all trials of mean_pooling failed:\nValueError: no"):
         climb([None] * 8)
 

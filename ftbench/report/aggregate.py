@@ -166,7 +166,8 @@ def load(results: Path, version: str | None = None) -> list[Entry]:
     """All records of a results folder or of a release of it, reproductions beside their originals. Raises DataError."""
     originals, again = {}, {}
     for path, record in release.frozen(results, version) if version else records.read_all(results):
-        (again if records.is_reproduction(path) else originals).setdefault(record["id"], []).append((path, record))
+        kind = again if records.is_reproduction(path) else originals
+        kind.setdefault(records.apart(record), []).append((path, record))
     for identity, found in again.items():
         originals.setdefault(identity, found)
     return [

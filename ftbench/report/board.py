@@ -170,7 +170,9 @@ def _notes(table: Table) -> list[str]:
     for entry in table.failed:
         error = entry.record["error"]
         short = error if len(error) <= 240 else error[:237] + "…"
-        made.append(f"{entry.record['method']['title']}, seed {entry.record['seed']}, failed: {short}")
+        name, title = entry.record["method"]["name"], entry.record["method"]["title"]
+        named = name if title == name else f"{title} ({name})"  # titles may be alike
+        made.append(f"{named}, seed {entry.record['seed']}, failed: {short}")
     return made
 
 

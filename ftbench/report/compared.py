@@ -116,7 +116,7 @@ def page_of(found: Comparison, texts: Mapping[str, str], site: Path) -> Page:
     nav = tuple((file, title) for file, title in NAV if (site / file).is_file())
     everything = [record for one in (found.a, found.b) for record in one.records]
     about = {
-        "version": __version__, "records": len(everything), "release": None,
+        "version": __version__, "records": len(everything), "failed": 0, "release": None,
         "newest": max(record["date"][:10] for record in everything),
         "digest": " ".join(record["id"][:12] for record in everything),
     }  # fmt: skip

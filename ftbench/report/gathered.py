@@ -43,8 +43,9 @@ def _facts(entries: Sequence[Entry], found: Sequence[Table]) -> dict:
     return {
         "version": __version__,
         "records": len(records),
+        "failed": sum(record["status"] != "ok" for record in records),
         "reproductions": sum(len(entry.reproductions) for entry in entries),
-        "methods": len({record["method"]["name"] for record in records}),
+        "methods": len({record["method"]["name"] for record in records if record["status"] == "ok"}),
         "tasks": len({table.task["name"] for table in found}),
         "data": sorted(data),
         "machines": [machines[tag] for tag in sorted(machines)],

@@ -103,7 +103,7 @@ class Method:
         """How many records there are, and how many of them were made with the file as it is."""
         if not self.records:
             return "no record on this board"
-        text = words.plural(len(self.records), "record")
+        text = words.records(len(self.records), sum(record["status"] != "ok" for record in self.records))
         if not self.source:
             return text
         own = sum(record["method"]["sha256"] == self.source.sha256 for record in self.records)
@@ -121,7 +121,7 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
 
 def methods(board: Board) -> list[Method]:
     """All methods: those on tables in the order of the first that has them, then those with other records, then those
-    without any."""
+    without any. A file of others of which no run succeeded has no place: boards name its failures."""
     records: dict[str, list[Mapping]] = {}
     for table in board.tables:
         for row in (*table.rows, *table.references):
@@ -131,7 +131,9 @@ def methods(board: Board) -> list[Method]:
     main = [table for table in board.tables if figures.is_main(table)] or list(board.tables)
     known = {path.stem: path for path in installed()}
     tuned = searches(board.results)
-    names = [*records, *sorted({*known, *(search.method for search in tuned)} - set(records))]
+    without = {*known, *(search.method for search in tuned)}
+    ran = [name for name, own in records.items() if name in without or any(r["status"] == "ok" for r in own)]
+    names = [*ran, *sorted(without - set(ran))]
     return [
         Method(name, records.get(name, []), source(known[name]) if name in known else None, standings(name, main),
                [search for search in tuned if search.method == name])

@@ -36,7 +36,7 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
         record = entry.record
         rescored = record["status"] == "ok" and rescore.note_key(entry.path, record) in note
         rescored = rescored and rescore.has_passed(note, entry.path, record)
-        run = Run(entry, places.get(record["id"], ()), rescored)
+        run = Run(entry, places.get(name_of(record), ()), rescored)
         bibtex = citation.of_run(record, version).bibtex()
         path = f"runs/{name_of(record)}.html"
         yield page(path, "run.html.j2", nav, facts, run=run, r=record, cite=bibtex, compares=compares, pairs=pairs)
@@ -88,7 +88,7 @@ class Place:
 
 
 def _places(board: Board) -> dict[str, list[Place]]:
-    """By record id, the tables that show it; a method that spends no budget is on several."""
+    """By the name of a record's page, the tables that show it; a method that spends no budget is on several."""
     found: dict[str, list[Place]] = {}
     for table in board.tables:
         headline = table.task["headline"]
@@ -98,9 +98,9 @@ def _places(board: Board) -> dict[str, list[Place]]:
             best = next((other for other in known[:2] if other is not row), None)
             made = Place(table, _setting(row, headline), place, best)
             for entry in row.entries:
-                found.setdefault(entry.record["id"], []).append(made)
+                found.setdefault(name_of(entry.record), []).append(made)
         for entry in table.failed:
-            found.setdefault(entry.record["id"], []).append(Place(table))
+            found.setdefault(name_of(entry.record), []).append(Place(table))
     return found
 
 

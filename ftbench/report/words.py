@@ -97,6 +97,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def records(count: int, failed: int) -> str:
+    """19 records, 14 of them failed."""
+    return plural(count, "record") + (f", {failed:,} of them failed" if failed else "")
+
+
 def listed(names: list[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
