@@ -80,6 +80,17 @@ def _tables(results: Path, choice: Choice, progress: Progress) -> list[Table]:
     return found
 
 
+def row_of(results: Path, record: Mapping, version: str | None = None, progress: Progress = silent) -> Row:
+    """The board's row that a record is of. Raises FtbenchError for a record that the board does not show."""
+    choice = Choice((record["task"]["name"],), (record["data"]["name"],), release=version)
+    for table in _tables(results, choice, progress):
+        for row in table.all_rows:
+            if record["id"] in [entry.record["id"] for entry in row.entries]:
+                return row
+    raise FtbenchError(f"the board of {version or results} does not show record {record['id'][:12]}: it failed, a run "
+                       "took its place, or its scores do not follow from its run file. Name another.")  # fmt: skip
+
+
 def _measures(table: Table, choice: Choice) -> list[str]:
     """The measures shown of a table: those asked for, else all that any row has, the headline first."""
     headline, given = table.task["headline"], table.task["measures"]
