@@ -39,7 +39,7 @@ def report(
         str | None, typer.Option("--release", help="Show exactly the records of this board version, as 2026.1.")
     ] = None,
 ) -> None:
-    """Render the leaderboard: a folder of pages that opens without a server."""
+    """Render the leaderboard: pages that open without a server."""
     from ftbench import console
     from ftbench.report import reading, render
 
@@ -70,7 +70,7 @@ def compare(
         Path | None, typer.Option("--site", help="Also write compare-A-B.html into this folder of pages.")
     ] = None,
 ) -> None:
-    """Compare two runs query by query: differences with interval and p-value, wins and losses, largest swings.
+    """Compare two runs query by query. Differences with interval and p-value, wins and losses, largest swings.
 
     Intervals resample queries, and not seeds as the board's do. Example:
 
@@ -112,7 +112,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File. Default: standard output.")] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Print the board's tables for a paper or a program, or a record's run file or judgements for trec_eval.
+    """Print the board's tables for a paper or a program. Of a RECORD: its run file or judgements for trec_eval.
 
     ftbench export --format latex --task query2item --data studio --intervals
     """
@@ -154,7 +154,7 @@ def cite(
     all_seeds: AllSeeds = False,
     results: Results = Path("results"),
 ) -> None:
-    """Print how to cite a run, a row of the board, the board or ftbench, with the papers behind the methods: BibTeX.
+    """Print how to cite a run, a row, the board or ftbench. With the papers behind the methods, as BibTeX.
 
     A row's number is the mean over its seeds. Example:
 
@@ -186,7 +186,7 @@ def rescore(
     ] = [],
     results: Results = Path("results"),
 ) -> None:
-    """Compute every score again from the run files; fail where one differs; note what agrees in rescored.json."""
+    """Compute every score again from the run files. Fails where one differs; notes what agrees in rescored.json."""
     from ftbench import console, lookup
     from ftbench import record as records
     from ftbench import rescore as rescoring
@@ -214,7 +214,7 @@ def verify(
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Check a record: schema, hashes, scores, what must hold of any ranking; and, if asked, make its run again."""
+    """Check a record; if asked, make its run again. Schema, hashes, scores, what must hold of any ranking."""
     from ftbench import console, lookup, reproduce
 
     if keep and not rerun:
@@ -239,7 +239,7 @@ def submit(
     method: Annotated[str, typer.Option("--method", "-m", help="Name, or path to the method's file.")],
     results: Results = Path("results"),
 ) -> None:
-    """Pack a new method's records, run files and code into one folder for one pull request."""
+    """Pack a new method's runs and code for one pull request. Records, run files and code, in one folder."""
     from ftbench import console, submission
 
     with console.progress_bars() as progress:
@@ -280,7 +280,7 @@ def release(
     name: Annotated[str, typer.Argument(help="YEAR.NUMBER, such as 2026.1.", metavar="NAME")],
     results: Results = Path("results"),
 ) -> None:
-    """Freeze the board's records, all re-scored, under a name that can be cited: results/releases/NAME.json."""
+    """Freeze the board's records under a name that can be cited. All re-scored, as results/releases/NAME.json."""
     from ftbench import release as releases
 
     print(releases.freeze(results, name))

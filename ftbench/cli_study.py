@@ -36,7 +36,7 @@ def study(
         bool, typer.Option("--redraw", help="Findings and figures again, from the cells there are.")
     ] = False,  # noqa: E501
 ) -> None:
-    """Answer a question that takes many runs: make its cells, then findings and figures for the page.
+    """Answer a question that takes many runs. Its cells are made, then findings and figures for the page.
 
     Every cell is kept as soon as it is made: stopped at any moment, the same command goes on where it was. Example:
 
