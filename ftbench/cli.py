@@ -89,7 +89,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run again what is finished.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="Runs made at a time, each in a process.", min=1)] = 1,
 ) -> None:
-    """Run methods on tasks: fit, embed, search, measure, and write one record each.
+    """Run methods on tasks: fit, embed, search, measure, record.
 
     Finished runs are recognised by their id and skipped; a run that fails is a record, too, and the others go on.
     Example:
@@ -144,8 +144,10 @@ def list_(
 
 
 @app.command()
-def describe(name: Annotated[str, typer.Argument(help="A method, task, data set or encoder.", metavar="NAME")]) -> None:
-    """Describe a method, task, data set or encoder: what it is, its settings, its source."""
+def describe(
+    name: Annotated[str, typer.Argument(help="A method, task, data set, encoder or study.", metavar="NAME")],
+) -> None:
+    """Describe a method, task, data set, encoder or study. What it is, its settings, its source."""
     from ftbench import inventory
 
     print(inventory.description(name))
@@ -164,7 +166,7 @@ def data_prepare(
     tier: Annotated[str | None, typer.Option("--tier", help="10k, 100k or 1M items; each holds the smaller.")] = None,
     source: Source = None,
 ) -> None:
-    """Fetch, read, check and store a data set, memory-mapped, with manifest and fingerprint.
+    """Fetch, read, check and store a data set. It is memory-mapped, with manifest and fingerprint.
 
     What was fetched is kept: stopped at any moment, the same command goes on where it was. Example:
 
@@ -197,7 +199,7 @@ def data_import(
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call it. Default: after the file.")] = None,
 ) -> None:
-    """Make a data set of a shop's own catalogue: every task and method then runs on it.
+    """Make a data set of a shop's own catalogue. Every task and method then runs on it.
 
     Stays on this machine; runs on it are recorded in private-results. Without queries, some are made from attributes
     and tags. Example:
@@ -225,7 +227,7 @@ def data_import(
 
 @data_app.command("verify")
 def data_verify(name: Data) -> None:
-    """Check a prepared data set offline: file hashes, dangling evidence, leaks between splits."""
+    """Check a prepared data set offline. File hashes, dangling evidence, leaks between splits."""
     from ftbench import inventory
 
     print(inventory.verify(name))
@@ -241,7 +243,7 @@ def data_inspect(
         Path | None, typer.Option("--results", help="Results folder whose leaderboard is to show the datasheet.")
     ] = None,
 ) -> None:
-    """Say what is in a prepared data set: splits, views, texts, duplicates, what was dropped, licence."""
+    """Say what is in a prepared data set. Splits, views, texts, duplicates, what was dropped, licence."""
     from ftbench import datasheet, inventory
 
     catalogue = inventory.prepared(name)
@@ -262,7 +264,7 @@ def data_bundle(
         bool, typer.Option("--own", help="Of imported data: I may show its texts and pictures on a page.")
     ] = False,
 ) -> None:
-    """Export what the gallery shows of a prepared data set: sampled queries, retrieved items, small pictures.
+    """Export what the gallery shows of a prepared data set. Sampled queries, retrieved items, small pictures.
 
     Written beside the records; `ftbench report` then renders the gallery without the data.
     """
@@ -280,7 +282,7 @@ def data_sheet(
     out: Annotated[Path | None, typer.Option("--out", help="PNG file. Default: DATA-sheet.png here.")] = None,
     items: Annotated[int, typer.Option("--items", help="How many items to show.", min=1, max=200)] = 12,
 ) -> None:
-    """Write a contact sheet: all views of some items, with their texts, as one PNG."""
+    """Write a contact sheet of some items, as one PNG. All their views, with their texts."""
     from ftbench import console, inventory
 
     with console.progress_bars() as progress:
@@ -294,7 +296,7 @@ def pretrain(
     out: Annotated[Path | None, typer.Option("--out", help="Weights file. Default: in the package.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", min=1)] = 1500,
 ) -> None:
-    """Train the foundation weights of `tiny` on single captioned drawings."""
+    """Train the weights of `tiny` on single captioned drawings. They are what all its runs start from."""
     from ftbench import console
     from ftbench import pretrain as training
 

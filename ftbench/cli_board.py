@@ -9,6 +9,12 @@ import typer
 from ftbench.errors import FtbenchError, counted, several
 
 Results = Annotated[Path, typer.Option("--results", help="Folder of records and run files.")]
+Task = Annotated[str | None, typer.Option("--task", "-t", help="Of a METHOD: its records of this task.")]
+Data = Annotated[str | None, typer.Option("--data", "-d", help="Of a METHOD: its records of this data set.")]
+Seed = Annotated[int | None, typer.Option("--seed", "-s", help="Of a METHOD: this seed alone. Default: all seeds.")]
+AllSeeds = Annotated[
+    bool, typer.Option("--all-seeds", help="Of a RECORD: all seeds of its setting, averaged, as of a METHOD.")
+]
 Site = Annotated[Path, typer.Option("--site", help="Folder that the pages are written to.")]
 
 
@@ -22,6 +28,10 @@ def _warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def _where(task: str | None, data: str | None, seed: int | None) -> dict:
+    return {name: value for name, value in (("task", task), ("data", data), ("seed", seed)) if value is not None}
+
+
 def report(
     results: Results = Path("results"),
     site: Site = Path("site"),
@@ -29,7 +39,7 @@ def report(
         str | None, typer.Option("--release", help="Show exactly the records of this board version, as 2026.1.")
     ] = None,
 ) -> None:
-    """Render the leaderboard: a folder of pages that opens without a server."""
+    """Render the leaderboard: pages that open without a server."""
     from ftbench import console
     from ftbench.report import reading, render
 
@@ -47,28 +57,31 @@ def report(
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="A record: its path, its name, or first digits of its id.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="The record that it is compared with.", metavar="B")],
+    a: Annotated[
+        str, typer.Argument(help="A record: path, name, or first digits of its id; or a METHOD.", metavar="A")
+    ],
+    b: Annotated[str, typer.Argument(help="What it is compared with.", metavar="B")],
     results: Results = Path("results"),
-    all_seeds: Annotated[
-        bool, typer.Option("--all-seeds", help="Take all seeds of each record's setting, averaged.")
-    ] = False,
+    task: Task = None,
+    data: Data = None,
+    seed: Seed = None,
+    all_seeds: AllSeeds = False,
     site: Annotated[
         Path | None, typer.Option("--site", help="Also write compare-A-B.html into this folder of pages.")
     ] = None,
 ) -> None:
-    """Compare two runs query by query: differences with interval and p-value, wins and losses, largest swings.
+    """Compare two runs query by query. Differences with interval and p-value, wins and losses, largest swings.
 
-    Example:
+    Intervals resample queries, and not seeds as the board's do. Example:
 
-    ftbench compare RECORD RECORD --all-seeds
+    ftbench compare m3g cwcl --task query2item --data studio
     """
     from ftbench import compare as comparing
-    from ftbench import console
-    from ftbench import record as records
+    from ftbench import console, lookup
     from ftbench.report import compared
 
-    sides = [comparing.side(records.named(results, text)[0], all_seeds) for text in (a, b)]
+    meant = [lookup.seeds(results, text, _where(task, data, seed)) for text in (a, b)]
+    sides = [comparing.side(found[0][0], all_seeds or len(found) > 1) for found in meant]
     found = comparing.compare(*sides)
     print(compared.head(found) + "\n")
     for table in compared.tables(found, results):
@@ -99,18 +112,17 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File. Default: standard output.")] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Print the board's tables for a paper or a program, or a record's run file or judgements for trec_eval.
+    """Print the board's tables for a paper or a program. Of a RECORD: its run file or judgements for trec_eval.
 
     ftbench export --format latex --task query2item --data studio --intervals
     """
     from ftbench import export as exporting
-    from ftbench import files
-    from ftbench import record as records
+    from ftbench import files, lookup
 
     if out is not None and out.is_dir():
         raise FtbenchError(f"--out {out} is a folder. Name a file in it, such as {out / 'board.csv'}")
     if record is not None:
-        path, found = records.named(results, record)
+        path, found = lookup.named(results, record)
         text = exporting.of_record(path, found, format_ or "trec")
         if format_ == "qrels":
             least = found["task"]["relevant_from"]
@@ -131,24 +143,40 @@ def export(
 def cite(
     record: Annotated[
         str | None,
-        typer.Argument(help="Path, file name, or first digits of the id. Default: ftbench.", metavar="RECORD"),
+        typer.Argument(help="Path, name, or first digits of the id; or a METHOD. Default: ftbench.", metavar="RECORD"),
     ] = None,
     board: Annotated[bool, typer.Option("--board", help="The board as a whole, by its version or digest.")] = False,
     version: Annotated[str | None, typer.Option("--release", help="Of this board version, as 2026.1.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Plain text instead of BibTeX.")] = False,
+    task: Task = None,
+    data: Data = None,
+    seed: Seed = None,
+    all_seeds: AllSeeds = False,
     results: Results = Path("results"),
 ) -> None:
-    """Print how to cite a run, the board or ftbench, with the papers behind its methods: BibTeX.
+    """Print how to cite a run, a row, the board or ftbench. With the papers behind the methods, as BibTeX.
 
-    ftbench cite METHOD-ID
+    A row's number is the mean over its seeds. Example:
+
+    ftbench cite m3g --task query2item --data studio
     """
-    from ftbench import citation
+    from ftbench import citation, console, lookup
+    from ftbench import export as exporting
 
+    where = _where(task, data, seed)
     if record is not None and board:
         raise FtbenchError(f"cite {record} --board: expected one of the two. A run's entry names its board.")
-    entries = [citation.SOFTWARE, *citation.PAPERS]
-    if record is not None or board or version:
-        entries[:1] = [citation.cited(results, record, version, _warn), citation.SOFTWARE]
+    if record is None and (where or all_seeds):
+        raise FtbenchError("--task, --data, --seed and --all-seeds are of a method or a record: ftbench cite METHOD …")
+    if record is None and not board and not version:
+        entries = [citation.SOFTWARE, *citation.PAPERS]
+    else:
+        runs, mean = lookup.seeds(results, record, where) if record is not None else [], None
+        if all_seeds or len(runs) > 1:
+            with console.progress_bars() as progress:
+                row = exporting.row_of(results, runs[0][1], version, progress("Reading run files"))
+            runs, mean = [(entry.path, entry.record) for entry in row.entries], vars(row.headline)
+        entries = citation.cited(results, runs, mean, version, _warn)
     print("\n".join(entry.text() for entry in entries) if text else citation.bibliography(entries))
 
 
@@ -158,12 +186,12 @@ def rescore(
     ] = [],
     results: Results = Path("results"),
 ) -> None:
-    """Compute every score again from the run files; fail where one differs; note what agrees in rescored.json."""
-    from ftbench import console
+    """Compute every score again from the run files. Fails where one differs; notes what agrees in rescored.json."""
+    from ftbench import console, lookup
     from ftbench import record as records
     from ftbench import rescore as rescoring
 
-    paths = [records.named(results, name)[0] for name in record] or [path for path, _ in records.read_all(results)]
+    paths = [lookup.named(results, name)[0] for name in record] or [path for path, _ in records.read_all(results)]
     with console.progress_bars() as progress:
         done = rescoring.rescore(paths, progress("Re-scoring"))
     for folder in dict.fromkeys(path.resolve().parents[2] for path in paths):
@@ -190,13 +218,12 @@ def verify(
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Check a record: schema, hashes, scores, what must hold of any ranking; and, if asked, make its run again."""
-    from ftbench import console, reproduce
-    from ftbench import record as records
+    """Check a record; if asked, make its run again. Schema, hashes, scores, what must hold of any ranking."""
+    from ftbench import console, lookup, reproduce
 
     if keep and not rerun:
         raise FtbenchError(f"--keep stores a second run; to make one, type: ftbench verify {record} --rerun --keep")
-    path, found = records.named(results, record)
+    path, found = lookup.named(results, record)
     problems = reproduce.verify(path, found)
     if problems:
         raise several(f"{path}", problems)
@@ -216,7 +243,7 @@ def submit(
     method: Annotated[str, typer.Option("--method", "-m", help="Name, or path to the method's file.")],
     results: Results = Path("results"),
 ) -> None:
-    """Pack a new method's records, run files and code into one folder for one pull request."""
+    """Pack a new method's runs and code for one pull request. Records, run files and code, in one folder."""
     from ftbench import console, submission
 
     with console.progress_bars() as progress:
@@ -257,7 +284,7 @@ def release(
     name: Annotated[str, typer.Argument(help="YEAR.NUMBER, such as 2026.1.", metavar="NAME")],
     results: Results = Path("results"),
 ) -> None:
-    """Freeze the board's records, all re-scored, under a name that can be cited: results/releases/NAME.json."""
+    """Freeze the board's records under a name that can be cited. All re-scored, as results/releases/NAME.json."""
     from ftbench import release as releases
 
     print(releases.freeze(results, name))

@@ -32,7 +32,7 @@ def tune(
     source: Annotated[Path | None, typer.Option("--source", help="Folder of the raw data, where it is needed.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Search again what is finished.")] = False,
 ) -> None:
-    """Search the settings that methods declare, on the validation split, and write each search into results/tuning.
+    """Search methods' settings on the validation split. Each search is written into results/tuning.
 
     The same number of trials for every method: all at a quarter of the budget, the better half at half of it. Stopped
     at any moment, the same command goes on where it was. Example:

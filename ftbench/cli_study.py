@@ -1,6 +1,10 @@
 """The command that makes studies. Heavy imports wait until it runs."""
 
+import re
+import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +36,7 @@ def study(
         bool, typer.Option("--redraw", help="Findings and figures again, from the cells there are.")
     ] = False,  # noqa: E501
 ) -> None:
-    """Answer a question that takes many runs: make its cells, then findings and figures for the page.
+    """Answer a question that takes many runs. Its cells are made, then findings and figures for the page.
 
     Every cell is kept as soon as it is made: stopped at any moment, the same command goes on where it was. Example:
 
@@ -53,8 +57,7 @@ def study(
     chosen, options = load_study(name), Options(results, data, jobs, full, force)
     if list_:
         rows = work.listing(chosen, options)
-        for key, what, state in rows:
-            print(f"{key:<34} {state or 'not made':<14} {what}")
+        print("\n".join(_lines(rows, shutil.get_terminal_size((200, 24)).columns)))
         done = sum(state.startswith("done") for _, _, state in rows)
         cap = "no cap" if full else f"at most {chosen.hours:g} h"
         print(f"{done} of {counted(len(rows), 'cell')} done, {cap}")
@@ -64,3 +67,28 @@ def study(
         print(line, file=sys.stderr, flush=True)
 
     print(work.redraw(chosen, options, tell) if redraw else work.make(chosen, options, tell))
+
+
+def _lines(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:
+    """A line for each cell (key, what it is, state), cut at the width: key, state, and what tells it from other cells
+    beyond its key, the rarest first."""
+    words = [_words(what) for _, what, _ in rows]
+    counts = Counter(word for own in words for word in own)
+    wide, lines = max((len(key) for key, _, _ in rows), default=0), []
+    for (key, _, state), own in zip(rows, words, strict=True):
+        short, _, error = state.partition(": ")
+        apart = [word for word in own if counts[word] < len(rows) and word.replace("seed ", "-") not in key]
+        rest = ", ".join([*([error] if error else []), *sorted(apart, key=counts.get)])
+        line = " ".join(f"{key:<{wide}}  {short or 'not made':<11}  {rest}".rstrip().splitlines())
+        lines.append(line if len(line) <= width else line[: width - 1] + "…")
+    return lines
+
+
+def _words(what: str) -> list[str]:
+    """The parts of what a cell is.
+
+    >>> _words("m3g groups=2 loss=a · query2item · seed 0, trainer.budget=9"), _words("step(method=m3g, views=2)")
+    (['m3g', 'groups=2', 'loss=a', 'query2item', 'seed 0', 'budget=9'], ['step', 'method=m3g', 'views=2'])
+    """
+    parts = re.split(r" · |, |\(| (?=\S+=)", what.removesuffix(")"))
+    return [part.removeprefix("trainer.") for part in parts if part]

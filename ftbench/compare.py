@@ -5,6 +5,7 @@ Both sides answered the same queries of the same data; each is one record, or al
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,34 @@ class Comparison:
                 found |= {f"trainer.{name}": tuple(r["trainer"].get(name) for r in (a, b)) for name in settings}
         return {what: pair for what, pair in found.items() if pair[0] != pair[1]}
 
+    @cached_property
+    def tuned(self) -> Mapping[str, tuple]:
+        """Those of `apart` that each side has as its method is tuned: no two methods train best alike, so that this is
+        the benchmark's design."""
+        sides = self.a.first, self.b.first
+        return {what: pair for what, pair in self.apart.items() if all(_is_tuned(record, what) for record in sides)}
+
     @property
     def same(self) -> bool:
         """Whether both sides are the same records: then nothing can differ."""
         return [r["id"] for r in self.a.records] == [r["id"] for r in self.b.records]
+
+
+def _is_tuned(record: Mapping, what: str) -> bool:
+    """Whether a record has a setting of the trainer as its method, if it is there, is tuned for the track."""
+    part, _, name = what.partition(".")
+    if part != "trainer":
+        return False
+    from ftbench import method  # heavy, and most comparisons do not come here
+
+    own = record["method"]["name"]
+    if own not in method.method_names():
+        return False
+    try:
+        settings = method.trainer_settings(method.load_method(own, track=record["track"]))
+    except FtbenchError:
+        return False
+    return hasattr(settings, name) and getattr(settings, name) == record["trainer"].get(name)
 
 
 def side(path: Path, all_seeds: bool = False) -> Side:

@@ -53,7 +53,7 @@ def export(
     for text in dict.fromkeys(text for table in chosen for text in table.runs_missing):
         warn(text)
     if choice.intervals:
-        chosen = [_with_intervals(table, _measures(table, choice), progress) for table in chosen]
+        chosen = _with_intervals(chosen, choice, progress)
     return FORMATS[format_](chosen, choice)
 
 
@@ -80,6 +80,17 @@ def _tables(results: Path, choice: Choice, progress: Progress) -> list[Table]:
     return found
 
 
+def row_of(results: Path, record: Mapping, version: str | None = None, progress: Progress = silent) -> Row:
+    """The board's row that a record is of. Raises FtbenchError for a record that the board does not show."""
+    choice = Choice((record["task"]["name"],), (record["data"]["name"],), release=version)
+    for table in _tables(results, choice, progress):
+        for row in table.all_rows:
+            if record["id"] in [entry.record["id"] for entry in row.entries]:
+                return row
+    raise FtbenchError(f"the board of {version or results} does not show record {record['id'][:12]}: it failed, a run "
+                       "took its place, or its scores do not follow from its run file. Name another.")  # fmt: skip
+
+
 def _measures(table: Table, choice: Choice) -> list[str]:
     """The measures shown of a table: those asked for, else all that any row has, the headline first."""
     headline, given = table.task["headline"], table.task["measures"]
@@ -90,14 +101,15 @@ def _measures(table: Table, choice: Choice) -> list[str]:
     return list(choice.measures) or [headline, *(name for name in known if name != headline)]
 
 
-def _with_intervals(table: Table, names: Sequence[str], progress: Progress) -> Table:
-    """A table whose rows have intervals of these measures, as the board has them of the headline."""
-    done = 0
+def _with_intervals(chosen: Sequence[Table], choice: Choice, progress: Progress) -> list[Table]:
+    """Tables whose rows have intervals of the chosen measures, as the board has them of the headline."""
+    done, total = 0, sum(len(table.all_rows) for table in chosen)
+    progress(0, total, "intervals of every measure")
 
-    def filled(row: Row) -> Row:
+    def filled(table: Table, row: Row) -> Row:
         nonlocal done
         found = dict(row.scores)
-        for name in names:
+        for name in _measures(table, choice):
             if name != table.task["headline"] and row.scores[name].mean is not None:
                 values = {entry.record["id"]: _units(entry, name) for entry in row.entries}
                 stack = _stacked(row, values)[1]  # (s, u)
@@ -107,12 +119,16 @@ def _with_intervals(table: Table, names: Sequence[str], progress: Progress) -> T
                 low, high = scores.intervals(stack[None])[0].tolist()  # (1, s, u) -> (1, 2)
                 found[name] = replace(row.scores[name], low=low, high=high)
         done += 1
-        progress(done, len(table.all_rows), "intervals")
+        progress(done, total, "intervals of every measure")
         return replace(row, scores=found)
 
-    if table.runs_missing and len(table.runs_missing) > len(table.left_out):
-        raise DataError("\n".join(table.runs_missing))
-    return replace(table, rows=tuple(map(filled, table.rows)), references=tuple(map(filled, table.references)))
+    made = []
+    for table in chosen:
+        if table.runs_missing and len(table.runs_missing) > len(table.left_out):
+            raise DataError("\n".join(table.runs_missing))
+        rows, references = (tuple(filled(table, row) for row in part) for part in (table.rows, table.references))
+        made.append(replace(table, rows=rows, references=references))
+    return made
 
 
 def _score(table: Table, row: Row, name: str) -> Score:
@@ -199,6 +215,15 @@ def _legend(table: Table, names: Sequence[str]) -> str:
     return said
 
 
+def _holes(table: Table) -> str:
+    """Why the rank group has holes, where it has; the page of the table says the same of every table."""
+    groups = [row.group for row in table.rows]
+    if "below" not in groups or "best" not in groups[groups.index("below") :]:
+        return ""
+    return ("A row may be separable from the best though a lower one, which varies more from query to query, is not: "
+            "the rank group is no run of places.")  # fmt: skip
+
+
 _MARKDOWN_LEGEND = "Bold: best of its column. Rank group best: not separable from the best by the headline measure."
 
 
@@ -214,6 +239,7 @@ def _markdown(found: Sequence[Table], choice: Choice) -> str:
             cells = [_markdown_score(row, _score(table, row, name), best.get(name), choice) for name in names]
             group = "not ranked" if not row.ranked else {"best": "best", "below": ""}.get(row.group, "")
             lines.append(f"| {_mark(_label(row))} | {len(row.entries)} | {' | '.join(cells)} | {group} |")
+        lines += ["", _holes(table)] if _holes(table) else []
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
@@ -266,6 +292,7 @@ def _latex_table(table: Table, choice: Choice) -> str:
     caption = tex(f"{_caption(table)}. {_legend(table, names)}")
     label = "".join(c if c.isalnum() and c.isascii() else "-" for c in table.key)
     lines = [
+        *([f"% {_holes(table)}"] if _holes(table) else []),
         r"\begin{table}[t]", r"  \centering", rf"  \caption{{{caption}}}", rf"  \label{{tab:{label}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(names)}}}", r"    \toprule",
         f"    Method & {' & '.join(tex(words.measure(name)) for name in names)} \\\\", r"    \midrule",

@@ -13,7 +13,7 @@ from textwrap import fill
 
 from ftbench import leaks
 from ftbench.catalogue import Catalogue, open_catalogue, own_names, prepared_names
-from ftbench.errors import DataError, FtbenchError, several, unknown
+from ftbench.errors import DataError, FtbenchError, counted, several, unknown
 from ftbench.items import SPLITS, Item, Progress, View
 from ftbench.sources import DATA, check_name, source_for, terms
 from ftbench.store import prepare
@@ -52,7 +52,7 @@ def listing(what: str) -> list[tuple[str, str]]:
 
 
 def description(name: str) -> str:
-    """A page about one method, task, data set or encoder."""
+    """A page about one method, task, data set, encoder or study."""
     from ftbench.encoders.base import ENCODERS
     from ftbench.method import load_method, method_names
     from ftbench.settings import TrainerConfig
@@ -82,7 +82,22 @@ def description(name: str) -> str:
         return data_summary(found)
     if name in ENCODERS or "/" in name:
         return f"Encoder {name}: {ENCODERS.get(name) or ENCODERS['MODEL/PRETRAINED']}"
-    raise unknown("name", name, [*method_names(), *task_names(), *DATA, "tiny", "lite"])
+    from ftbench.studies import studies
+
+    known = studies()
+    if name in known:
+        return _of_study(known[name])
+    raise unknown("name", name, [*method_names(), *task_names(), *DATA, "tiny", "lite", *known])
+
+
+def _of_study(study) -> str:
+    cells, full = (len(study.cells(full)) for full in (False, True))
+    more = f" ({full} with --full)" if full > cells else ""
+    return "\n".join([
+        f"Study {study.name}: {study.title}", "", fill(study.question, _WIDTH), "",
+        f"{counted(cells, 'cell')}{more}, at most {study.hours:g} hours on two cores.",
+        f"To make it, or go on where it was: ftbench study {study.name} (its cells: with --list)",
+    ])  # fmt: skip
 
 
 def _unprepared(name: str) -> str:
@@ -91,9 +106,11 @@ def _unprepared(name: str) -> str:
     if "@" in name and name.startswith("studio"):
         source = source_for(name)
         lines = [f"{name}: drawn, {source.train:,} train, {source.valid:,} valid and {source.test:,} test items"]
+    when = "Not prepared here yet"
     with suppress(DataError):  # amazon-reviews without a category, magento-luma without its folder
         lines.append(terms(source_for(name, None, Path()).info))
-    return "\n".join([*lines, f"Not prepared here yet: {_how_to_prepare(name)}"])
+        when = "The first run on it prepares it; to do so now"
+    return "\n".join([*lines, f"{when}: {_how_to_prepare(name)}"])
 
 
 def _how_to_prepare(name: str) -> str:
@@ -107,9 +124,17 @@ def _how_to_prepare(name: str) -> str:
 
 
 def _as_tuned(method) -> list[str]:
-    """What a track has in the place of a method's defaults, and what `ftbench tune` tries."""
+    """What a track has in the place of a method's defaults, and what `ftbench tune` tries; of a method that calls
+    another, not what the other has on a track that is not open to it."""
+    from ftbench.request import enters
+    from ftbench.task import load_task, task_names
+
+    tasks = [load_task(name, "studio") for name in task_names()]
+    closed = {task.track for task in tasks} - {task.track for task in tasks if enters(method, task.kind)}
     lines = []
     for track, settings in method.tuned.items():
+        if track in closed:
+            continue
         shown = ", ".join(f"{key}={value}" for key, value in settings.items())
         lines += ["", f"As tuned on the {track} track, in the place of the defaults: {shown or 'nothing'}"]
     for track, space in method.space.items():

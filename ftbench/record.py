@@ -4,7 +4,6 @@ A record's id is a hash of everything that its numbers depend on (`key`); hardwa
 record lies its run file, from which `measure` gives every score again, exactly.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from ftbench import schema
 from ftbench.encoders.cache import NUMERICS
-from ftbench.errors import DataError, FtbenchError, RunError, counted, several
+from ftbench.errors import DataError, FtbenchError, RunError, several
 from ftbench.files import write_atomic
 from ftbench.provenance import environment, git_state, method_title, peak_memory, source_sha256
 from ftbench.runfile import Run, read_judgements, read_run, read_slices, write_judgements, write_run
@@ -25,8 +24,8 @@ from ftbench.scores import measure
 from ftbench.search import Ranking
 
 __all__ = ["NUMERICS", "SCHEMA_VERSION", "Run", "apart", "check_writable", "cost", "environment", "find", "git_state",
-           "key", "measure", "method_title", "named", "peak_memory", "read", "read_all", "record_id", "rescore",
-           "run_of", "source_sha256", "write"]  # fmt: skip
+           "key", "measure", "method_title", "peak_memory", "read", "read_all", "record_id", "rescore", "run_of",
+           "source_sha256", "write"]  # fmt: skip
 
 SCHEMA_VERSION = 1
 COST_FIELDS = (
@@ -35,7 +34,7 @@ COST_FIELDS = (
     "peak_memory_bytes", "index_bytes_per_item", "flops",
 )  # fmt: skip
 
-_NAME = re.compile(r".+-[0-9a-f]{12}(\.repro-[0-9a-f]{12})?\.json")  # of a record's file
+FILE_NAME = re.compile(r".+-[0-9a-f]{12}(\.repro-[0-9a-f]{12})?\.json")  # of a record's file
 
 # --- identity
 
@@ -145,7 +144,7 @@ def read(path: Path) -> dict:
         raise DataError(f"record {path} cannot be read: {problem.strerror}.") from None
     except ValueError as problem:
         hint = "Expected METHOD-ID.json, as a results folder has it."
-        if _NAME.fullmatch(Path(path).name):
+        if FILE_NAME.fullmatch(Path(path).name):
             hint = "Remove the file; the same run, made again, writes it anew."
         raise DataError(f"record {path} is not JSON: {problem}. {hint}") from None
     found = problems(record)
@@ -218,54 +217,6 @@ def find(results: Path, identity: str) -> tuple[Path, dict] | None:
         except FtbenchError:
             continue
     return None
-
-
-def named(results: Path, given: str) -> tuple[Path, dict]:
-    """The record that a person names: by its path, its file's name with or without ending, or digits of its id (4 at
-    least), or by its method where that has one record.
-
-    Raises FtbenchError where there is none, with the nearest names or those of the method that is named, where there
-    are several, and for a run file.
-    """
-    if given.endswith(".parquet"):
-        beside = Path(given).with_suffix(".json").name
-        known = _NAME.fullmatch(beside) is not None and not beside.startswith("judgements-")
-        raise FtbenchError(f"{given}: that is {'a run file' if known else 'no record'}. "
-                           f"Name the record: {beside if known else 'METHOD-ID.json'}")  # fmt: skip
-    if Path(given).is_file():
-        return Path(given), read(Path(given))
-    name = Path(given).name.removesuffix(".json").removesuffix(".html")
-    digits = name.lower() if re.fullmatch(r"[0-9a-fA-F]{4,64}", name) else None
-    stems = {path.stem: path for path in sorted(Path(results).glob("*/*/*.json"))}
-    found = [stem for stem in stems if stem == name or (digits and _begins(stem, digits))]
-    if len(found) > 1:
-        raise FtbenchError(f"{given!r} names {len(found)} records: {_some(found)}. Type more digits of the id, "
-                           "or the whole name of one.")  # fmt: skip
-    if found:
-        path, record = stems[found[0]], read(stems[found[0]])
-        if digits is None or record["id"].startswith(digits):
-            return path, record
-    of_method = [stem for stem in stems if stem.rpartition("-")[0] == name]
-    if len(of_method) == 1:
-        return stems[of_method[0]], read(stems[of_method[0]])
-    if of_method:
-        many = counted(len(of_method), "record")
-        raise FtbenchError(f"{name!r} is a method with {many} in {results}: {_some(of_method)}. Type one of them.")
-    near = difflib.get_close_matches(name, stems, n=3, cutoff=0.5)
-    said = "Did you mean " + " or ".join(near) + "? " if near else ""
-    example = next(iter(stems), "bm25-0123456789ab")
-    raise FtbenchError(f"unknown record {given!r} in {results}. {said}Expected a path, a file's name such as "
-                       f"{example}, or the first digits of an id; another folder: --results DIR")  # fmt: skip
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _begins(stem: str, digits: str) -> bool:
-    """Whether the id in a record's file name may begin with these digits; a reproduction is named in full."""
-    short = stem.rpartition("-")[2]
-    return ".repro-" not in stem and (short.startswith(digits) or (len(digits) > 12 and digits.startswith(short)))
 
 
 def judgements_path(path: Path, record: Mapping) -> Path:

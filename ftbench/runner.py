@@ -76,7 +76,7 @@ def attempt(request: Request, session: Session) -> Attempt:
     planned = plan(request, session)
     if not planned.trials:
         have = " and ".join(planned.method.modalities)
-        why = f"it works on {have} alone, and no part of {request.task} is open to that"
+        why = f"it needs {have} on both sides of a search, which no part of {request.task} has"
         return Attempt(request, None, skipped=why)
     try:
         ranked, found = _measure(planned, session)

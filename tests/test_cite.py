@@ -1,5 +1,6 @@
 """How to cite: entries that BibTeX reads, of exactly the board and the run; and CITATION.cff kept in step."""
 
+import ast
 import json
 import re
 import unicodedata
@@ -9,9 +10,10 @@ import pytest
 import synthetic
 from typer.testing import CliRunner
 
-from ftbench import __version__, citation, record
+from ftbench import __version__, citation, lookup, record
 from ftbench.cli import app
 from ftbench.errors import FtbenchError
+from ftbench.report import cite as cite_page
 from ftbench.report import quiet
 from ftbench.report.gathered import gather
 
@@ -69,7 +71,8 @@ def test_a_run_is_cited_with_its_id_date_and_board(results):
     found = record.read(path)
     for name in (path, path.stem, found["id"], found["id"][:8]):
         entries = parsed(cite(name, "--results", results))
-        (key,) = set(entries) - set(parsed(cite()))
+        key, *others = entries
+        assert others == ["ftbench", "robertson1994okapi"]
         note = entries[key]["note"]
         assert key == f"ftbench_bm25_{found['id'][:12]}"
         assert found["id"] in note and "15 January 2026" in note
@@ -101,9 +104,9 @@ def test_a_record_whose_numbers_were_changed_is_not_cited(tmp_path, capsys):
     found["scores"]["ndcg@10"]["mean"] = 0.987
     path.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(FtbenchError, match="is not cited: its scores do not follow from its run file"):
-        citation.cited(tmp_path, str(path))
+        citation.cited(tmp_path, [(path, found)])
     path.with_suffix(".parquet").unlink()
-    citation.cited(tmp_path, str(path), warn=print)
+    citation.cited(tmp_path, [(path, found)], warn=print)
     assert "not checked, because its run file is missing" in capsys.readouterr().out
 
 
@@ -113,8 +116,9 @@ def test_a_run_has_the_authors_of_the_project(results):
 
 
 def test_plain_text_is_a_line_per_entry_without_tex(results):
-    lines = cite("bm25-" + record.read(next(results.rglob("bm25-*.json")))["id"][:12], "--text", "--results", results)
-    assert len(lines.splitlines()) == 4 and "María Castaños" in lines and "\\" not in lines
+    lines = cite(next(results.rglob("bm25-*.json")), "--text", "--results", results)
+    assert len(lines.splitlines()) == 3 and "Okapi at TREC-3" in lines and "\\" not in lines
+    assert "María Castaños" in cite("--text")
 
 
 def test_unknown_records_name_the_nearest_and_what_to_type(results):
@@ -145,13 +149,86 @@ def test_a_run_file_is_told_from_its_record(results):
         cite("judgements-query2item-0123456789ab.parquet", "--results", results)
 
 
-def test_the_name_of_a_method_lists_its_records(results):
-    stems = [path.stem for path in results.rglob("mean_pooling-*.json")]
-    with pytest.raises(FtbenchError, match="'mean_pooling' is a method with 2 records") as raised:
-        cite("mean_pooling", "--results", results)
-    assert all(stem in str(raised.value) for stem in stems)
+def test_a_method_is_the_mean_of_its_row_as_the_board_shows_it(results):
+    row = next(row for row in gather(results, quiet).tables[0].rows if row.method == "mean_pooling")
+    found = [entry.record for entry in row.entries]
     (only,) = results.rglob("bm25-*.json")
+    asked = cite("mean_pooling", "--task", "query2item", "--data", "studio", "--results", results)
+    key, *papers = parsed(asked)
+    assert key.endswith("_2_seeds") and papers == ["ftbench", "radford2021learning", "chen2026factorized"]
+    note, score = parsed(asked)[key]["note"], row.headline
+    assert f"ndcg@10 {score.mean:.3f} (95\\% interval {score.low:.3f} to {score.high:.3f})" in note
+    assert f"mean of n = 2 seeds (0 and 1), records {found[0]['id']} and {found[1]['id']}, runs of 15 January" in note
+    assert asked == cite(found[1]["id"], "--all-seeds", "--results", results)
+    assert f"seed 1, record {found[1]['id']}" in cite("mean_pooling", "--seed", 1, "--results", results)
     assert cite("bm25", "--results", results) == cite(only, "--results", results)  # nothing to choose
+    with pytest.raises(FtbenchError, match="ftbench cite METHOD"):
+        cite("--task", "query2item")
+
+
+def test_the_name_of_a_method_lists_its_records_and_what_narrows_it(tmp_path):
+    where = [("query2item", "studio"), ("cross_view", "studio")]
+    for task, data in where:
+        for seed in (0, 1):
+            synthetic.add(tmp_path, method="mean_pooling", task=task, data=data, seed=seed, n_queries=6, n_items=20)
+    ids = {(r["task"]["name"], r["seed"]): r["id"][:12] for _, r in record.read_all(tmp_path)}
+    with pytest.raises(FtbenchError, match="'mean_pooling' is a method with 4 records") as raised:
+        cite("mean_pooling", "--results", tmp_path)
+    *_, line, hint = str(raised.value).splitlines()
+    assert line == f"  query2item, studio: seed 0 {ids['query2item', 0]}, seed 1 {ids['query2item', 1]}"
+    assert hint == "Type one of these ids, or narrow it, such as --task cross_view."
+    synthetic.add(tmp_path, method="mean_pooling", track="zero-shot", n_queries=6, n_items=20)
+    with pytest.raises(FtbenchError, match="  query2item, studio, track zero-shot: seed 0 ") as raised:
+        cite("mean_pooling", "--task", "query2item", "--results", tmp_path)
+    assert "  query2item, studio, track supervised: seed 0 " in str(raised.value)
+    assert str(raised.value).endswith("or one with --all-seeds for its whole line.")
+    with pytest.raises(
+        FtbenchError, match="mean_pooling has no record in .* of --data luma. It has:\n  cross_view, stud"
+    ):
+        cite("mean_pooling", "--data", "luma", "--results", tmp_path)
+    with pytest.raises(FtbenchError, match=r"Type one of these ids\.$"):  # of a command that takes a record alone
+        lookup.named(tmp_path, "mean_pooling")
+
+
+def test_every_method_that_names_a_paper_is_cited_with_it():
+    said = {}
+    for path in (ROOT / "baselines").glob("[!_]*.py"):
+        said[path.stem] = " ".join(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split())
+    dated = re.compile(r"\b(19|20)\d\d\b(?!\.\d)")  # a year, and no arXiv number
+    named = {name for name, text in said.items() if dated.search(text.partition("Differs from")[0])}
+    assert len(named) > 20 and named <= set(citation.BEHIND) <= set(said)
+    for name, papers in citation.BEHIND.items():
+        for paper in papers:
+            family, note = paper.authors[0].rpartition(" ")[2], dict(paper.fields).get("note", "no arXiv")
+            told = (family in said[name] and paper.year in said[name]) or note in said[name]
+            assert told or (name, paper.key) in {
+                ("bm25_expanded", "robertson1994okapi"), ("mean_pooling", "radford2021learning")
+            }, (name, paper.key)  # fmt: skip
+    papers = {paper for found in citation.BEHIND.values() for paper in found}
+    assert len(parsed(citation.bibliography(papers))) == len(papers)  # no key twice, braces balanced
+
+
+def test_a_run_is_cited_with_the_papers_of_what_it_calls(results):
+    found = record.read(next(results.rglob("bm25-*.json")))
+    found |= {"method": found["method"] | {"name": "hybrid_rrf", "parts": {"bm25": "0" * 64, "m3g": "0" * 64}}}
+    keys = [paper.key for paper in citation.behind_run(found)]
+    assert keys == ["cormack2009reciprocal", "robertson1994okapi", "piran2024contrasting"]
+    assert citation.behind_run(found | {"method": {"name": "of_somebody"}}) == []
+
+
+def test_the_page_and_the_board_cite_what_is_behind_the_methods_on_the_board(results):
+    (made,) = cite_page.pages(gather(results, quiet), ())
+    text = made.content.decode()
+    assert "<b>Mean pooling</b>: Alec Radford, " in text and "Okapi at TREC-3" in text and "M3G" not in text
+    assert text.count("@inproceedings{chen2026factorized") == 1
+    keys = list(parsed(cite("--board", "--results", results)))
+    assert keys[1:] == [
+        "ftbench",
+        "chen2026factorized",
+        "lien2024generalized",
+        "robertson1994okapi",
+        "radford2021learning",
+    ]
 
 
 def test_a_prefix_of_several_ids_asks_for_more_digits(results, tmp_path):
@@ -160,7 +237,7 @@ def test_a_prefix_of_several_ids_asks_for_more_digits(results, tmp_path):
     for tail in ("abcd11111111", "abcd22222222"):
         (folder / f"bm25-{tail}.json").write_text("{}")
     with pytest.raises(FtbenchError, match="'abcd' names 2 records.*more digits of the id, or the whole name"):
-        record.named(tmp_path, "abcd")
+        lookup.named(tmp_path, "abcd")
 
 
 def test_hostile_texts_stay_texts_and_braces_balance(results):

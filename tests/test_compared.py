@@ -1,14 +1,14 @@
 """What a comparison says besides its numbers: what else differs, what a swing is, what cannot be compared."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import synthetic
 from typer.testing import CliRunner
 
-from ftbench import compare, metrics, record
+from ftbench import compare, method, metrics, record
 from ftbench.cli import app
 from ftbench.report import compared
 from ftbench.report.aggregate import load, tables
@@ -72,6 +72,62 @@ def test_what_else_differs_is_said(results, one, other, told):
     head = compared.head(found)
     assert ("warning: they differ in more than the method: " + told in head) == bool(told)
     assert ("equal-steps" in head) == (told.startswith("board")) and "notice" not in head
+
+
+def rewritten(path, trainer):
+    """A record with other settings of the trainer, written beside it under its new id."""
+    told = json.loads(path.read_text())
+    told["trainer"] |= trainer
+    told["id"] = record.record_id(record.key(told))
+    new = path.with_name(f"{told['method']['name']}-{told['id'][:12]}.json")
+    new.write_text(json.dumps(told))
+    return new
+
+
+def test_what_differs_as_the_methods_are_tuned_is_no_warning(results):
+    paths = []
+    for name in ("mean_pooling", "single_view_clip"):
+        tuned = asdict(method.trainer_settings(method.load_method(name, track="supervised")))
+        paths.append(rewritten(add(results, method=name), tuned))
+    rates = [record.read(path)["trainer"]["learning_rate"] for path in paths]
+    assert rates[0] != rates[1]
+    head = compared.head(between(*paths))
+    assert f"each as tuned: trainer.learning_rate ({rates[0]} and {rates[1]})." in head and "warning" not in head
+    found = between(paths[0], rewritten(paths[1], {"learning_rate": 0.5, "batch_size": 32}))
+    head = compared.head(found)
+    told = f"trainer.batch_size (64 and 32), trainer.learning_rate ({rates[0]} and 0.5)"
+    assert f"warning: they differ in more than the method: {told}." in head and "as tuned" not in head
+    page = compared.page_of(found, {}, results).content.decode()
+    assert f"Besides the method, these differ: {told}." in page and "Each as tuned" not in page
+
+
+def test_a_record_of_a_method_that_is_a_file_never_runs_that_file(results, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    told = record.read(add(results, method="mean_pooling"))
+    told |= {"method": told["method"] | {"name": "evil.py"}}
+    assert not compare._is_tuned(told, "trainer.learning_rate") and not (tmp_path / "ran").exists()
+
+
+def test_it_is_said_what_is_resampled_and_that_tests_draw(results):
+    notes = " ".join(compared.notes(between(add(results), add(results, method="mean_pooling"))))
+    assert "2,000 resamples of queries alone; those of the board's pages resample seeds, too." in notes
+    assert "Pages of the site draw others" in notes
+    done = CliRunner().invoke(app, ["compare", "--help"])
+    assert "Intervals resample queries, and not seeds as the board's do." in " ".join(done.output.split())
+
+
+def test_methods_are_compared_by_name_with_all_their_seeds(results):
+    for name in ("mean_pooling", "factorized_transport"):
+        for task in ("query2item", "cross_view"):
+            for seed in range(2):
+                add(results, method=name, task=task, seed=seed)
+    where = ("--task", "query2item", "--data", "studio", "--results", results)
+    done = run("mean_pooling", "factorized_transport", *where)
+    assert done.exit_code == 0 and done.output.count("seeds 0, 1") == 2
+    assert run("mean_pooling", "factorized_transport", *where, "--seed", 1).output.count("seed 1") == 2
+    failed = str(run("mean_pooling", "factorized_transport", "--results", results).exception)
+    assert "'mean_pooling' is a method with 4 records" in failed and "narrow it, such as --task cross_view" in failed
 
 
 def test_a_record_against_itself_is_noticed(results):

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from ftbench import record, runner
+from ftbench import cli, record, runner
 from ftbench.errors import FtbenchError
 from ftbench.inventory import verify
 from ftbench.leaks import leaks
@@ -175,7 +176,10 @@ def test_command_line_from_run_to_page(session_cache, tmp_path):
     words = ["run", "-m", "bm25", "-m", "oracle", "-t", "query2item", "-t", "cross_view", "--data", "studio@200"]
     done = ftbench(*words, cache=session_cache, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "ndcg@10" in done.stdout and "bm25: it works on text alone" in done.stdout
+    assert (
+        "ndcg@10" in done.stdout
+        and "bm25: it needs text on both sides of a search, which no part of cross_view has" in done.stdout
+    )
     assert "\x1b" not in done.stdout + done.stderr, "plain lines where output is no terminal"
     (made,) = (tmp_path / "results/studio@200/query2item").glob("bm25-*.json")
     command = json.loads(made.read_text())["command"]
@@ -249,6 +253,14 @@ def test_a_method_file_of_one_s_own(session, tmp_path):
     found = runner.run(untrained(str(file)), session).record
     assert found["method"]["name"] == "shortest" and found["method"]["title"] == "Shortest title first"
     assert found["scores"]["ndcg@10"]["tie_low"] <= found["scores"]["ndcg@10"]["mean"]
+
+
+def test_every_command_is_summed_up_whole_in_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words, group in (([], cli.app), (["data"], cli.data_app)):
+        told = CliRunner().invoke(cli.app, [*words, "--help"]).output.partition("Commands:\n")[2].splitlines()
+        assert len(told) >= len(group.registered_commands) and all(line.endswith(".") for line in told)
+        assert not [line for line in told if line.endswith("...")]
 
 
 def test_help_comes_in_under_half_a_second(tmp_path):

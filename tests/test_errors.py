@@ -7,6 +7,7 @@ from ftbench.errors import DataError, FtbenchError, counted, several, unknown
 from ftbench.items import silent
 from ftbench.method import load_method
 from ftbench.request import Request, check
+from ftbench.studies import load_study
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,28 @@ def test_a_description_has_settings_as_they_are_tuned_and_what_was_tried():
     tuned = load_method("factorized_transport").tuned["supervised"]
     assert tuned and all(f"{key}={value}" in told for key, value in tuned.items())
     assert "What ftbench tune tries on the aligned track:\n  trainer.learning_rate: 0.001, 0.003" in told
+
+
+def test_a_description_leaves_out_a_track_that_is_not_open_to_the_method():
+    assert "aligned" in load_method("hybrid_rrf").tuned  # the dense method's
+    told = inventory.description("hybrid_rrf")
+    assert "As tuned on the supervised track" in told and "tuned on the aligned track" not in told
+
+
+def test_a_study_is_described_with_its_question_and_command():
+    told = " ".join(inventory.description("recall500").split())
+    study = load_study("recall500")
+    assert told.startswith(f"Study recall500: {study.title} {' '.join(study.question.split())}")
+    assert f"{len(study.cells(False))} cells" in told and "at most 3 hours" in told
+    assert "ftbench study recall500 (its cells: with --list)" in told
+    with pytest.raises(FtbenchError, match="Did you mean 'recall500'"):
+        inventory.description("recal500")
+
+
+def test_a_data_set_that_a_run_prepares_is_said_to_be(session_cache):
+    told = inventory.description("studio@77")
+    assert told.endswith("The first run on it prepares it; to do so now: ftbench data prepare studio@77")
+    needed = inventory.description("amazon-reviews")  # of which category?
+    assert needed.endswith(
+        "Not prepared here yet: ftbench data prepare amazon-reviews --category All_Beauty --tier 10k"
+    )

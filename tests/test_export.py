@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 import synthetic
@@ -190,6 +191,27 @@ def test_latex_compiles(results, hostile, tmp_path):
 def test_the_same_records_give_the_same_text(results):
     for format_ in export.FORMATS:
         assert export.export(results, format_, CHOICE) == export.export(results, format_, CHOICE)
+
+
+def test_a_rank_group_with_holes_is_explained_where_there_are_people(results):
+    table = rows_of(results)
+    groups = ["best", "below", "best", *["below"] * (len(table.rows) - 3)]
+    rows = [replace(row, group=group) for row, group in zip(table.rows, groups, strict=True)]
+    holed, whole = replace(table, rows=tuple(rows)), replace(table, rows=(rows[0], rows[2], rows[1], *rows[3:]))
+    told = "A row may be separable from the best though a lower one"
+    assert export._latex([holed], CHOICE).splitlines()[1].startswith("% " + told)
+    *_, empty, last = export._markdown([holed], CHOICE).splitlines()
+    assert not empty and last.startswith(told)
+    assert told not in export._csv([holed], CHOICE)
+    assert told not in export._latex([whole], CHOICE) + export._markdown([whole], CHOICE)
+
+
+def test_progress_of_intervals_counts_the_rows_of_all_tables_from_the_start(results):
+    told = []
+    export.export(results, "csv", Choice(intervals=True), lambda *words: told.append(words))
+    rows = sum(len(table.all_rows) for table in tables(load(results)))
+    counts = [(done, total) for done, total, *stage in told if stage == ["intervals of every measure"]]
+    assert counts == [(done, rows) for done in range(rows + 1)]
 
 
 def test_as_a_command(results, tmp_path):

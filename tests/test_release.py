@@ -121,7 +121,7 @@ def test_the_digest_of_a_release_is_the_one_that_is_cited(results):
     rescored(results)
     manifest = json.loads(release.freeze(results, "2026.1").read_text(encoding="utf-8"))
     assert len(manifest["records"]) == 5
-    assert f"digest {manifest['digest']}" in citation.cited(results, None, "2026.1").bibtex()
+    assert f"digest {manifest['digest']}" in citation.cited(results, released="2026.1")[0].bibtex()
     assert gather(results, silent, "2026.1").facts["digest"] == manifest["digest"]
 
 

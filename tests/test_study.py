@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ftbench import cli, console, stats
+from ftbench import cli, cli_study, console, stats
 from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 from ftbench.report import studies as shown
@@ -241,6 +241,23 @@ def test_the_command_lists_makes_and_refuses(typed, tmp_path, session_cache):
             raise typed(*asked).exception
 
 
+def test_a_listed_cell_is_a_line_of_the_terminals_width_that_says_what_is_its_own(monkeypatch, tmp_path):
+    common = tuple((f"setting{i}", "0") for i in range(20))
+    wanted = [
+        Cell(f"{'long-' * 8}{value}-{seed}", replace(LEXICAL, seed=seed, settings=(*common, ("k1", value))))
+        for value in ("1.5", "2.5") for seed in range(2)
+    ]  # fmt: skip
+    monkeypatch.setattr("ftbench.studies.studies", lambda: {"toy": Toy(*wanted, value("one"))})
+    monkeypatch.setenv("COLUMNS", "80")
+    *lines, _ = CliRunner().invoke(cli.app, ["study", "toy", "--list", "--results", str(tmp_path)]).output.splitlines()
+    assert len(lines) == 5 and all(len(line) <= 80 for line in lines)
+    assert [line.split()[0] for line in lines] == [*(cell.key for cell in wanted), "one"]
+    assert len({line.index("not made") for line in lines}) == 1
+    assert lines[0].partition("not made")[2].split()[0] == "k1=1.5," and "timed, value=1" in lines[4]
+    rows = [("a", "bm25", "failed: no such\nluck"), ("b", "bm25 k1=2", "done, 3 s")]
+    assert cli_study._lines(rows, 60) == ["a  failed       no such luck", "b  done, 3 s    k1=2"]
+
+
 # --- those there are
 
 
@@ -254,7 +271,7 @@ def test_studies_declare_what_they_need():
         load_study("none")
 
 
-@pytest.mark.parametrize("module", [console, words, base, work], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [console, words, base, work, cli_study], ids=lambda module: module.__name__)
 def test_examples_in_docstrings_are_true(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed

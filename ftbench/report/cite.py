@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from ftbench import citation
+from ftbench.report import words
 from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
 
@@ -20,4 +21,18 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
     """cite.html."""
     entries = [("This board", citation.of_board(version(board.facts))), ("The software", citation.SOFTWARE)]
     entries += [(f"The paper: {paper.short}", paper) for paper in citation.PAPERS]
-    yield page("cite.html", "cite.html.j2", nav, board.facts, entries=entries)
+    papers = behind(board)
+    bibtex = citation.bibliography(paper for paper, _ in papers)
+    yield page("cite.html", "cite.html.j2", nav, board.facts, entries=entries, papers=papers, bibtex=bibtex)
+
+
+def behind(board: Board) -> list[tuple[citation.Citation, str]]:
+    """The papers behind the board's methods but for those with a section of their own, in the order of the tables, each
+    with the methods that it is behind."""
+    titles = {row.method: row.title for table in board.tables for row in (*table.rows, *table.references)}
+    methods: dict[citation.Citation, list[str]] = {}
+    for name, title in titles.items():
+        for paper in citation.behind([name]):
+            if paper not in citation.PAPERS:
+                methods.setdefault(paper, []).append(title)
+    return [(paper, words.listed(names)) for paper, names in methods.items()]

@@ -32,12 +32,19 @@ def head(found: Comparison) -> str:
         seeds = f"seed{'s' * (len(one.seeds) > 1)} {', '.join(map(str, one.seeds))}"
         own = [str(pair[letter == "B"]) for what, pair in found.apart.items() if what in ("board", "encoder")]
         lines.append(f"{letter}  {title_of(one)}: {', '.join([one.name, one.first['track'], *own, seeds])}")
-    if found.apart:
-        told = [f"{what} ({pair[0]} and {pair[1]})" for what, pair in found.apart.items()]
-        lines.append(f"warning: they differ in more than the method: {', '.join(told)}.")
+    if tuned := _apart(found, True):
+        lines.append(f"each as tuned: {tuned}.")
+    if others := _apart(found, False):
+        lines.append(f"warning: they differ in more than the method: {others}.")
     if found.same:
         lines.append("notice: A and B are the same record, so that nothing differs. Name two.")
     return "\n".join(lines)
+
+
+def _apart(found: Comparison, tuned: bool) -> str:
+    """What differs besides the method: where each side is as its method is tuned, or everything else."""
+    chosen = {what: pair for what, pair in found.apart.items() if (what in found.tuned) == tuned}
+    return ", ".join(f"{what} ({a} and {b})" for what, (a, b) in chosen.items())
 
 
 def tables(found: Comparison, results: Path) -> list[Shown]:
@@ -69,7 +76,13 @@ def notes(found: Comparison) -> list[str]:
             "Swings are an item's mean over the pairs in which it asks. Wins and losses are by what it adds to the "
             "mean over pairs, in which each pair counts alike however many items ask in it."
         )
-    return [*missing, "p: paired randomization test, 100,000 draws, not adjusted for how many runs are compared."]
+    unit = "items" if found.a.first["task"]["pairs"] else "queries"
+    return [
+        *missing,
+        f"95% interval: 2,000 resamples of {unit} alone; those of the board's pages resample seeds, too.",
+        "p: paired randomization test, 100,000 random draws, not adjusted for how many runs are compared. Pages of the "
+        "site draw others: their p may differ in the last digit.",
+    ]
 
 
 def _rows(lines: Sequence[Line]) -> tuple[list[str], ...]:
@@ -124,5 +137,6 @@ def page_of(found: Comparison, texts: Mapping[str, str], site: Path) -> Page:
     return page(
         f"compare-{found.a.first['id'][:12]}-{found.b.first['id'][:12]}.html", "pair.html.j2", nav, about, found=found,
         texts=texts, title_of=title_of, shares=shares, task=task, data=found.a.first["data"],
+        tuned=_apart(found, True), apart=_apart(found, False),
         pair_titles={pair["name"]: pair["title"] for pair in task["pairs"]},
     )  # fmt: skip
