@@ -66,7 +66,7 @@ def test_several_at_a_time_make_the_same_records_as_one_after_the_other(session_
     assert "left" not in lines[-1]
     again, told = made(runs, tmp_path / "two", jobs=2)
     assert told_of([replace(o, skipped="") for o in again]) == told_of([replace(o, skipped="") for o in two])
-    assert all(", found" in line or "on text alone" in line for line in told if line.startswith("["))
+    assert all(", found" in line or "needs text on both sides" in line for line in told if line.startswith("["))
 
 
 def test_runs_of_one_id_are_made_once(session_cache, tmp_path):
