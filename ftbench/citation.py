@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftbench import __version__, release, rescore
 from ftbench import record as records
-from ftbench.errors import DataError, FtbenchError, counted, several
+from ftbench.errors import DataError, FtbenchError, counted, listed, several
 from ftbench.release import digest
 
 TITLE = "ftbench: a reproducible benchmark of retrieval over products with several images and several texts"
@@ -81,7 +81,8 @@ def _paper(key: str, title: str, authors: str, venue: str, year: str, arxiv: str
 
 
 _CHEN, _LIEN = PAPERS
-_NEURIPS, _SIGIR = "Advances in Neural Information Processing Systems", "International ACM SIGIR Conference on Research and Development in Information Retrieval"  # noqa: E501  # fmt: skip
+_NEURIPS = "Advances in Neural Information Processing Systems"
+_SIGIR = "International ACM SIGIR Conference on Research and Development in Information Retrieval"
 _CLIP = _paper(
     "radford2021learning", "Learning Transferable Visual Models From Natural Language Supervision",
     "Alec Radford, Jong Wook Kim, Chris Hallacy, Aditya Ramesh, Gabriel Goh, Sandhini Agarwal, Girish Sastry, "
@@ -288,11 +289,6 @@ def _inverted(name: str) -> str:
 
 def _key(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", name)
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def day(moment: str) -> str:

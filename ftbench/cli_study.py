@@ -1,6 +1,5 @@
 """The command that makes studies. Heavy imports wait until it runs."""
 
-import re
 import shutil
 import sys
 from collections import Counter
@@ -69,26 +68,15 @@ def study(
     print(work.redraw(chosen, options, tell) if redraw else work.make(chosen, options, tell))
 
 
-def _lines(rows: Sequence[tuple[str, str, str]], width: int) -> list[str]:
-    """A line for each cell (key, what it is, state), cut at the width: key, state, and what tells it from other cells
-    beyond its key, the rarest first."""
-    words = [_words(what) for _, what, _ in rows]
-    counts = Counter(word for own in words for word in own)
+def _lines(rows: Sequence[tuple[str, Sequence[str], str]], width: int) -> list[str]:
+    """A line for each cell (key, the parts of what it is, state), cut at the width: key, state, and what tells it from
+    other cells beyond its key, the rarest first."""
+    counts = Counter(part for _, parts, _ in rows for part in parts)
     wide, lines = max((len(key) for key, _, _ in rows), default=0), []
-    for (key, _, state), own in zip(rows, words, strict=True):
+    for key, parts, state in rows:
         short, _, error = state.partition(": ")
-        apart = [word for word in own if counts[word] < len(rows) and word.replace("seed ", "-") not in key]
+        apart = [word for word in parts if counts[word] < len(rows) and word.replace("seed ", "-") not in key]
         rest = ", ".join([*([error] if error else []), *sorted(apart, key=counts.get)])
         line = " ".join(f"{key:<{wide}}  {short or 'not made':<11}  {rest}".rstrip().splitlines())
         lines.append(line if len(line) <= width else line[: width - 1] + "…")
     return lines
-
-
-def _words(what: str) -> list[str]:
-    """The parts of what a cell is.
-
-    >>> _words("m3g groups=2 loss=a · query2item · seed 0, trainer.budget=9"), _words("step(method=m3g, views=2)")
-    (['m3g', 'groups=2', 'loss=a', 'query2item', 'seed 0', 'budget=9'], ['step', 'method=m3g', 'views=2'])
-    """
-    parts = re.split(r" · |, |\(| (?=\S+=)", what.removesuffix(")"))
-    return [part.removeprefix("trainer.") for part in parts if part]

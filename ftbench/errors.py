@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _FEW = 12  # names that are listed even beside near ones
@@ -59,6 +59,17 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], none: str = "none") -> str:
+    """a, b and c.
+
+    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
+    ('a, b and c', 'a', 'none')
+    """
+    if not names:
+        return none
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def duration(seconds: float) -> str:
     """45 s, 12 min, 1.6 h."""
     if seconds < 90:
@@ -77,6 +88,6 @@ def several(
     if len(problems) == 1:
         text = f"{what}: {problems[0]}"
     else:
-        listed = [f"  - {problem}" for problem in problems[:most]]
-        text = "\n".join([f"{what}: {counted(len(problems), 'problem')}", *listed, *left])
+        shown = [f"  - {problem}" for problem in problems[:most]]
+        text = "\n".join([f"{what}: {counted(len(problems), 'problem')}", *shown, *left])
     return error(f"{text}\n{hint}" if hint else text)

@@ -220,8 +220,7 @@ def _holes(table: Table) -> str:
     groups = [row.group for row in table.rows]
     if "below" not in groups or "best" not in groups[groups.index("below") :]:
         return ""
-    return ("A row may be separable from the best though a lower one, which varies more from query to query, is not: "
-            "the rank group is no run of places.")  # fmt: skip
+    return words.HOLES
 
 
 _MARKDOWN_LEGEND = "Bold: best of its column. Rank group best: not separable from the best by the headline measure."

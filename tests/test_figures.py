@@ -173,4 +173,3 @@ def test_words():
     assert (words.measure("ndcg@10"), words.measure("recall@100")) == ("nDCG@10", "recall@100")
     assert (words.p_value(1e-5), words.p_value(0.0412)) == ("< 0.001", "0.041")
     assert words.spaced("needs_aux_image") == "needs auxiliary image"
-    assert words.listed(["a", "b", "c"]) == "a, b and c"

@@ -361,7 +361,6 @@ def test_numbers_in_words():
     assert not words.certain(replace(found, low=0.001), 0.06)
     worse = replace(found, mean=-0.01, low=-0.02, high=-0.001)
     assert words.certain(worse, 0.01) and not words.ahead(worse, 0.01)
-    assert words.listed(["a", "b"]) == "a and b" and words.listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_a_cell_that_lacks_the_measure_is_not_compared():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ftbench import cli, cli_study, console, stats
+from ftbench import cli, cli_study, console, errors, stats
 from ftbench.cells import Cell, Done
 from ftbench.errors import FtbenchError
 from ftbench.report import studies as shown
@@ -254,7 +254,7 @@ def test_a_listed_cell_is_a_line_of_the_terminals_width_that_says_what_is_its_ow
     assert [line.split()[0] for line in lines] == [*(cell.key for cell in wanted), "one"]
     assert len({line.index("not made") for line in lines}) == 1
     assert lines[0].partition("not made")[2].split()[0] == "k1=1.5," and "timed, value=1" in lines[4]
-    rows = [("a", "bm25", "failed: no such\nluck"), ("b", "bm25 k1=2", "done, 3 s")]
+    rows = [("a", ["bm25"], "failed: no such\nluck"), ("b", ["bm25", "k1=2"], "done, 3 s")]
     assert cli_study._lines(rows, 60) == ["a  failed       no such luck", "b  done, 3 s    k1=2"]
 
 
@@ -271,7 +271,7 @@ def test_studies_declare_what_they_need():
         load_study("none")
 
 
-@pytest.mark.parametrize("module", [console, words, base, work, cli_study], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [console, errors, words, base, work], ids=lambda module: module.__name__)
 def test_examples_in_docstrings_are_true(module):
     found = doctest.testmod(module)
     assert found.attempted and not found.failed

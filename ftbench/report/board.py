@@ -140,8 +140,8 @@ def _notes(table: Table) -> list[str]:
     made = [
         f"Intervals of {headline} resample seeds and, within them, {of}; those of other measures and "
         f"{'pairs' if table.task['pairs'] else 'slices'} resample {of} alone, averaged over seeds. Not separable: "
-        f"paired randomization test of {headline} against the leader, 100,000 permutations, Holm over the {rows}, 5%; "
-        "a row may be separable though a lower one, which varies more from query to query, is not.",
+        f"paired randomization test of {headline} against the leader, 100,000 permutations, Holm over the {rows}, "
+        f"5%. {words.HOLES}",
     ]
     made += [f"No row has {words.measure(name)}: {reason}." for name, reason in missing(table).items()]
     machines = {e.record["environment"]["fingerprint"]: e.record["environment"]

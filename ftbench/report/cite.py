@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from ftbench import citation
-from ftbench.report import words
+from ftbench.errors import listed
 from ftbench.report.gathered import Board
 from ftbench.report.html import Page, page
 
@@ -35,4 +35,4 @@ def behind(board: Board) -> list[tuple[citation.Citation, str]]:
         for paper in citation.behind([name]):
             if paper not in citation.PAPERS:
                 methods.setdefault(paper, []).append(title)
-    return [(paper, words.listed(names)) for paper, names in methods.items()]
+    return [(paper, listed(names)) for paper, names in methods.items()]

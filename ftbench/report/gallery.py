@@ -16,7 +16,7 @@ from ftbench import bundle as bundles
 from ftbench import record as records
 from ftbench.bundle import TOP, Asked, Bundle, Shown
 from ftbench.catalogue import Catalogue
-from ftbench.errors import DataError
+from ftbench.errors import DataError, listed
 from ftbench.report import aggregate, words
 from ftbench.report.aggregate import CHANCE, Row, Table
 from ftbench.report.gathered import Board
@@ -298,7 +298,7 @@ def _chips(asked: Asked, shown: Shown) -> tuple[Chip, ...]:
         own = shown.attributes.get(name, "none")
         pictured = any(name in picture.reveals for picture in shown.pictures)
         telling = [text.name for text in shown.words if name in text.reveals]
-        where = "" if pictured else words.listed(telling) if telling else "in no view"
+        where = "" if pictured else listed(telling, "in no view")
         chips.append(Chip(own if own == value else f"{own}, not {value}", own == value, where))
     return tuple(chips)
 

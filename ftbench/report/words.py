@@ -5,6 +5,7 @@ import textwrap
 
 GAP = "—"
 _SHOWN = {"ndcg": "nDCG", "rr": "RR", "ap": "AP", "p": "precision"}
+HOLES = "A row may be separable from the best though a lower one, which varies more from query to query, is not."
 _MEANING = {
     "ndcg": "nDCG at {k}: graded gains, discounted by rank, against the best possible order",
     "recall": "Share of the relevant items found among the first {k}",
@@ -100,11 +101,6 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def records(count: int, failed: int) -> str:
     """19 records, 14 of them failed."""
     return plural(count, "record") + (f", {failed:,} of them failed" if failed else "")
-
-
-def listed(names: list[str]) -> str:
-    """a, b and c."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def lines(text: str, width: int = 20) -> list[str]:

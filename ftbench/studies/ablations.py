@@ -4,7 +4,7 @@ scores.
 
 from collections.abc import Mapping, Sequence
 
-from ftbench.errors import counted
+from ftbench.errors import counted, listed
 from ftbench.request import Request
 from ftbench.studies import cached_options, drawing
 from ftbench.studies.base import (
@@ -22,7 +22,7 @@ from ftbench.studies.base import (
     mean,
     seeds_of,
 )
-from ftbench.studies.words import TITLES, ahead, certain, chance, interval, listed, verdict
+from ftbench.studies.words import TITLES, ahead, certain, chance, interval, verdict
 
 TASKS = ("query2item", "cross_view")
 BUDGET = 175_000  # half of the default

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ftbench.errors import counted
+from ftbench.errors import counted, listed
 from ftbench.request import Request
 from ftbench.studies.base import Cell, Difference, Done, Figure, Outcome, Study, difference, holm
 from ftbench.studies.drawing import Row, forest
-from ftbench.studies.words import TITLES, certain, interval, listed
+from ftbench.studies.words import TITLES, certain, interval
 
 METHOD = "factorized_transport_cached"
 TASKS = ("query2item", "cross_view")

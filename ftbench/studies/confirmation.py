@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ftbench import stats
+from ftbench.errors import listed
 from ftbench.method import load_method
 from ftbench.request import DEFAULT_METHODS, Request, enters, requests
 from ftbench.studies import drawing
 from ftbench.studies.base import SEEDS, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, seeds_of
-from ftbench.studies.words import LEVEL, TITLES, ahead, certain, chance, interval, listed, verdict
+from ftbench.studies.words import LEVEL, TITLES, ahead, certain, chance, interval, verdict
 
 DATA = "studio-confirm"
 OURS, SINGLE = "factorized_transport_cached", "single_view_clip"

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from ftbench.errors import listed
 from ftbench.method import load_method, method_names
 from ftbench.studies.base import Figure, Outcome, Study, Timed
 from ftbench.studies.scaling import ratios
 from ftbench.studies.serving_cost import QUERIES, ROUNDS, SINGLE, TRAINING_STEPS
-from ftbench.studies.words import listed
 
 LIMIT = 1.02
 MORE = {"sinkhorn_transport": {"inference": "multi"}}  # methods that may keep a vector for every view, too

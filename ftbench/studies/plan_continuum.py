@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ftbench.errors import listed
 from ftbench.request import Request
 from ftbench.settings import TrainerConfig
 from ftbench.studies import cached_options
@@ -23,7 +24,7 @@ from ftbench.studies.base import (
     mean,
     seeds_of,
 )
-from ftbench.studies.words import TITLES, ahead, chance, interval, listed, signed, verdict
+from ftbench.studies.words import TITLES, ahead, chance, interval, signed, verdict
 
 TASKS = ("query2item", "cross_view")
 EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0)  # in units of cosine

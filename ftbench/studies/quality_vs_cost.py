@@ -5,7 +5,7 @@ methods work.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ftbench.errors import counted
+from ftbench.errors import counted, listed
 from ftbench.method import load_method
 from ftbench.request import DEFAULT_METHODS, Request, enters
 from ftbench.settings import TrainerConfig
@@ -22,7 +22,7 @@ from ftbench.studies.base import (
     holm,
     spread_labels,
 )
-from ftbench.studies.words import certain, interval, listed, verdict
+from ftbench.studies.words import certain, interval, verdict
 
 TASKS = ("query2item", "cross_view")
 MEASURE = "ndcg@10"  # of both tasks, though cross_view's headline is recall@10

@@ -5,12 +5,13 @@ grows. Must not know how methods work.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ftbench.errors import listed
 from ftbench.method import load_method
 from ftbench.request import DEFAULT_METHODS, Request
 from ftbench.settings import TrainerConfig
 from ftbench.sources.studio import parse_name
 from ftbench.studies.base import COLOURS, GREY, Cell, Difference, Done, Figure, Outcome, Study, difference, holm, mean
-from ftbench.studies.words import ahead, chance, listed, verdict
+from ftbench.studies.words import ahead, chance, verdict
 
 TASKS = ("query2item", "cross_view")
 FAMILY = ("factorized_transport", "factorized_transport_cached")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ftbench.errors import listed
 from ftbench.request import Request
 from ftbench.studies import drawing
 from ftbench.studies.base import (
@@ -24,7 +25,7 @@ from ftbench.studies.base import (
     mean,
     seeds_of,
 )
-from ftbench.studies.words import TITLES, ahead, certain, chance, interval, listed, verdict
+from ftbench.studies.words import TITLES, ahead, certain, chance, interval, verdict
 
 TASK = "query2item"
 ONE = "weak_supervision"  # one generation

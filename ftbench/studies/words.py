@@ -1,22 +1,9 @@
 """How findings say numbers: signed differences with their intervals, lists, verdicts. Must not know any study."""
 
-from collections.abc import Sequence
-
 from ftbench.studies.base import Difference
 
 LEVEL = 0.05  # of Holm's adjusted p-values
 TITLES = {"query2item": "nDCG@10 on query2item", "cross_view": "recall@10 on cross_view"}
-
-
-def listed(names: Sequence[str], none: str = "none") -> str:
-    """a, b and c.
-
-    >>> listed(["a", "b", "c"]), listed(["a"]), listed([])
-    ('a, b and c', 'a', 'none')
-    """
-    if not names:
-        return none
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def signed(value: float) -> str:

@@ -22,7 +22,6 @@ from ftbench.encoders.cache import NUMERICS
 from ftbench.errors import FtbenchError, RunError, counted
 from ftbench.files import write_atomic
 from ftbench.method import load_method
-from ftbench.request import Request
 from ftbench.studies.base import STYLE, Figure, Study, Timed
 
 _DATA = "studio"  # what --data takes the place of
@@ -44,12 +43,13 @@ class Options:
 @dataclass(frozen=True)
 class Kept:
     """A cell's file. done: what the outcome gets, None where it failed, with error; seconds: it took; origin: its git
-    and environment."""
+    and environment; stale: whether it is of another form than is asked for now."""
 
     done: Done | Mapping | None
     error: str | None
     seconds: float
     origin: Mapping
+    stale: bool = False
 
 
 @dataclass
@@ -71,8 +71,8 @@ class _Clock:
         return self.found + time.monotonic() - self.started
 
 
-def listing(study: Study, options: Options) -> list[tuple[str, str, str]]:
-    """(key, what it is, state) of every cell; the state is done with its seconds, failed, or empty."""
+def listing(study: Study, options: Options) -> list[tuple[str, Sequence[str], str]]:
+    """(key, the parts of what it is, state) of every cell; the state is done with its seconds, failed, or empty."""
     wanted = _cells(study, options, options.full)
     known = _known(study, options, wanted)
     rows = []
@@ -81,7 +81,7 @@ def listing(study: Study, options: Options) -> list[tuple[str, str, str]]:
         if cell.key in known:
             kept = known[cell.key]
             state = f"failed: {kept.error}" if kept.error else f"done, {kept.seconds:.0f} s"
-        rows.append((cell.key, _asked(cell.request) if isinstance(cell, Cell) else _title(cell), state))
+        rows.append((cell.key, _parts(cell), state))
     return rows
 
 
@@ -119,8 +119,12 @@ def redraw(study: Study, options: Options, tell: Callable[[str], None] = lambda 
     """Findings and figures again, from the cells as they are kept, whatever changed since."""
     folder = _folder(study, options)
     wanted = _cells(study, options, True)
-    found = {cell.key: kept for cell in wanted if (kept := _read(folder, cell))}
-    return _written(study, options, found, False, tell, len(found.keys() - _known(study, options, wanted)))
+    known = _known(study, options, wanted)
+    found = {}
+    for cell in wanted:
+        if kept := _read(folder, cell):
+            found[cell.key] = replace(kept, stale=cell.key not in known)
+    return _written(study, options, found, False, tell)
 
 
 def _cells(study: Study, options: Options, full: bool) -> list[Cell | Timed]:
@@ -197,19 +201,19 @@ def _read(folder: Path, cell: Cell | Timed) -> Kept | None:
         return None
 
 
-def _asked(request: Request) -> str:
-    """A run by its names and what it sets of the trainer, without what nobody changed."""
-    more = [f"{key}={value}" for key, value in request.settings if key.startswith("trainer.")]
-    more += ["validation split"] if request.split == "valid" else []
-    return ", ".join([request.label, *more])
+def _parts(cell: Cell | Timed) -> list[str]:
+    """What a cell is: a run's names and settings, without what nobody changed, or a function and its arguments."""
+    if isinstance(cell, Timed):
+        return [cell.function.rpartition(":")[2], *(f"{name}={value}" for name, value in cell.arguments.items())]
+    asked = cell.request
+    return [
+        asked.method, *([asked.track] if asked.track else []), asked.task, asked.data, f"seed {asked.seed}",
+        *(f"{key.removeprefix('trainer.')}={value}" for key, value in asked.settings),
+        *(["validation split"] if asked.split == "valid" else []),
+    ]  # fmt: skip
 
 
 # --- timed cells
-
-
-def _title(cell: Timed) -> str:
-    arguments = ", ".join(f"{name}={value}" for name, value in cell.arguments.items())
-    return f"{cell.function.rpartition(':')[2]}({arguments})"
 
 
 @cache
@@ -266,10 +270,9 @@ def _measure(folder: Path, cell: Timed) -> Kept:
 
 
 def _written(
-    study: Study, options: Options, found: Mapping[str, Kept | None], stopped: bool, tell: Callable[[str], None],
-    stale: int = 0,
-) -> Path:  # fmt: skip
-    """Draw and write a study whose cells are all there; its JSON comes last. stale: how many are of an earlier form."""
+    study: Study, options: Options, found: Mapping[str, Kept | None], stopped: bool, tell: Callable[[str], None]
+) -> Path:
+    """Draw and write a study whose cells are all there; its JSON comes last."""
     needed = [cell.key for cell in _cells(study, options, False)]
     lacking = [key for key in needed if found.get(key) is None]
     if lacking:
@@ -281,7 +284,7 @@ def _written(
     words = ["ftbench study", study.name, *(["--data", options.data] if options.data != _DATA else [])]
     told = [f"Failed and left out: {key}: {error}" for key, error in failed.items()]
     told.append(origin([one.origin for one in kept.values()]))
-    if stale:
+    if stale := sum(one.stale for one in kept.values()):
         told.append(
             f"The code that made {stale} of these has changed since: ftbench study {study.name} would make them again."
         )
