@@ -166,9 +166,8 @@ def _draw(found: Mapping[tuple[str, str], Sequence[Done]]):
         bottom.set_yscale("log")
         bottom.set_xticks([*EPSILONS, _RIGHT], [*(f"{value:g}" for value in EPSILONS), "∞\n(independent)"])
         bottom.minorticks_off()
-        times = [
-            tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if bottom.get_ylim()[0] <= tick <= bottom.get_ylim()[1]
-        ]
+        low, high = bottom.get_ylim()
+        times = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50) if low <= tick <= high]
         bottom.set_yticks(times, [f"{tick:g}" for tick in times])
         bottom.set_xlabel("epsilon of the plan, in units of cosine")
         bottom.set_ylabel("step time,\nindependent = 1")
