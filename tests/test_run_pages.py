@@ -195,6 +195,16 @@ def test_a_failed_run_has_a_page_with_its_error_and_no_scores(site):
     assert "Scores" not in page and "run file" not in page
 
 
+def test_what_a_machine_could_not_do_as_asked_is_told(tmp_path):
+    told, other = synthetic.draft(seed=1), synthetic.draft(seed=2)
+    told["training"]["adaptations"] = ["out of memory: 2 at a time <b>"]
+    stems = [write(tmp_path, entry).stem for entry in (told, other)]
+    render(tmp_path, tmp_path / "site")
+    first, second = (words_of(read(tmp_path / "site/runs" / f"{stem}.html")) for stem in stems)
+    assert "since the machine could not: out of memory: 2 at a time <b>." in first
+    assert "the machine could not" not in second
+
+
 def test_a_run_that_was_replaced_says_so(tmp_path):
     folder = tmp_path / "results"
     old = synthetic.add(folder, method="bm25", date="2026-01-01T00:00:00Z", **SIZE)
