@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ftbench.errors import FtbenchError
+from ftbench.method import load_method
 from ftbench.report.studies import picture_problem
 from ftbench.studies import cost_vs_views, online_overhead, scaling, serving_cost, step_cost, work
 
@@ -104,7 +105,9 @@ def _served(ratio, bytes_=384.0):
 
 def test_overheads_are_judged_by_the_estimates():
     done = {"single_view_clip": _served(1.0), "factorized_transport": _served(1.02),
-            "factorized_transport_cached": _served(1.021), "late": _served(20, 4000.0)}  # fmt: skip
+            "factorized_transport_cached": _served(1.021), "late": _served(20, 4000.0),
+            "hybrid_rrf": _served(9, 900.0)}  # fmt: skip
+    del done["hybrid_rrf"]["encode_ms"]
     found = online_overhead.STUDY.outcome(done)
     both = "the interval of median latency and latency at the 95th percentile holds the limit."
     assert _about(found, "factorized_transport:").endswith("at most 1.02: reached; " + both)
@@ -112,7 +115,8 @@ def test_overheads_are_judged_by_the_estimates():
     slower = online_overhead.STUDY.outcome(done | {"factorized_transport": _served(1.04)})
     one = "not reached in median latency; the interval of latency at the 95th percentile holds the limit."
     assert _about(slower, "factorized_transport:").endswith(one)
-    assert "3 of 4 methods keep one vector" in " ".join(found.findings)
+    assert "3 of 4 indexes of vectors keep one an item" in " ".join(found.findings)
+    assert "words beside the vectors: 900 bytes an item, 2.3 times" in _about(found, "hybrid_rrf,")
     assert "10.4 times single views" in _about(found, "late:")
 
 
@@ -135,3 +139,24 @@ def test_an_index_is_served_in_turn_with_one_of_single_views(session_cache, monk
     assert found["items"] == 200 and found["bytes_ratio"] == 1 and found["recall_at_10"] == 1
     low, high = found["p50_ratio"][1:]
     assert 0 < low <= found["p50_ratio"][0] <= high and found["encode_ms"] > 0
+
+
+@pytest.mark.parametrize("method", online_overhead.WORDS)
+def test_an_index_of_words_answers_as_its_method_ranks(session_cache, monkeypatch, method):
+    monkeypatch.setattr(serving_cost, "ROUNDS", 2)
+    monkeypatch.setattr(serving_cost, "TRAINING_STEPS", 1)
+    asked = {}
+    looked_up = serving_cost._index_of_words
+
+    def kept(words, probes, gallery):
+        asked["index"], asked["words"] = looked_up(words, probes, gallery)
+        asked["scores"] = words.score(probes, gallery)
+        return asked["index"], asked["words"]
+
+    monkeypatch.setattr(serving_cost, "_index_of_words", kept)
+    found = serving_cost.served_words(method, "studio@200")
+    own = [load_method("bm25")._scores(asked["index"], words, 200) for words in asked["words"]]
+    np.testing.assert_array_equal(own, asked["scores"])
+    assert found["items"] == 200 and found["queries"] == len(own) and found["own"]["p50_ms"] > 0
+    words_alone = serving_cost._bytes_of(asked["index"]) / 200
+    assert found["own"]["bytes"] == pytest.approx(words_alone + (384 if method == "hybrid_rrf" else 0), abs=2)

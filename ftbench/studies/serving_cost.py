@@ -1,13 +1,16 @@
 """A method's index against that of single views, in turn in one process. What the cells of online_overhead call."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+
+from ftbench.search import Serving
 
 TRAINING_STEPS = 10  # enough for embeddings of the method's own; what they find is no part of this
 ROUNDS, QUERIES = 20, 500
 SINGLE = "single_view_clip"
+_BEST = 10  # items that a query is answered with
 _RESAMPLES, _SEED = 10_000, 20250412
 
 
@@ -26,12 +29,67 @@ def served(method: str, data: str, **settings: str) -> dict:
     from ftbench.views import text_probes
 
     own, single, embedder, catalogue = _embedded(method, data, settings)
-    texts = [query.text for query in catalogue.queries("test")][:QUERIES]
+    texts = _queries(catalogue)
     probes = np.asarray(load(SINGLE).embed(text_probes(texts), embedder), dtype=np.float32)
+
+    def searched(gallery):
+        return serve_index(gallery, probes, kind="flat", threads=1, most=QUERIES)
+
+    told = _in_turn(lambda: searched(own), lambda: searched(single))
+    return told | {"encode_ms": _encoding(texts, embedder, silent), "items": len(single), "queries": len(probes)}
+
+
+def served_words(method: str, data: str) -> dict:
+    """As `served`, for a method that searches an index of words, be it bm25 or a fusion of it with a dense method.
+
+    A search scores the items for the query's words, already split, and takes the ten best; a fusion scores all vectors,
+    too, and adds up the two rankings. Bytes are those of the postings and the vocabulary, and of the vectors.
+    """
+    from ftbench.baselines.hybrid_rrf import fused
+    from ftbench.method import load_method
+    from ftbench.search import serve_index
+    from ftbench.vectors import as_float32, scorer
+    from ftbench.views import text_probes, views_of
+
+    loaded = load(method)
+    words, dense = loaded.parts if loaded.trained else (load_method(method, track="zero-shot"), None)
+    own, single, embedder, catalogue = _embedded(dense.name if dense else SINGLE, data, {})
+    texts, views = _queries(catalogue), views_of(catalogue, catalogue.rows("all"))
+    index, asked = _index_of_words(words, text_probes(texts), views)
+    probes = np.asarray(load(SINGLE).embed(text_probes(texts), embedder), dtype=np.float32)
+    score, size = scorer(as_float32(own)), _bytes_of(index) / len(single)
+    size += serve_index(own, probes, kind="flat", threads=1, most=1).bytes_per_item if dense else 0
+
+    def search(place: int) -> np.ndarray:
+        scores = type(words)._scores(index, asked[place], len(views))
+        if dense:
+            scores = fused((scores[None], score(probes[place : place + 1])), loaded.config.constant)[0]
+        best = np.argpartition(-scores, _BEST)[:_BEST]
+        return best[np.argsort(-scores[best], kind="stable")]
+
+    def searched():
+        times = []
+        for place in range(len(asked)):
+            started = time.perf_counter()
+            search(place)
+            times.append(1000 * (time.perf_counter() - started))
+        p50, p95 = np.percentile(times, [50, 95]).tolist()
+        return Serving(p50, p95, size, 1.0)
+
+    told = _in_turn(searched, lambda: serve_index(single, probes, kind="flat", threads=1, most=QUERIES))
+    return told | {"items": len(single), "queries": len(probes)}
+
+
+def _queries(catalogue) -> list[str]:
+    return [query.text for query in catalogue.queries("test")][:QUERIES]
+
+
+def _in_turn(own: Callable[[], Serving], single: Callable[[], Serving]) -> dict:
+    """Two searches, in turn: what `served` tells of both and of their ratios."""
     found: dict[str, list] = {"own": [], "single": []}
     for place in range(ROUNDS + 1):  # the first warms up
-        for name, gallery in [("own", own), ("single", single)][:: 1 if place % 2 else -1]:
-            found[name].append(serve_index(gallery, probes, kind="flat", threads=1, most=QUERIES))
+        for name, search in [("own", own), ("single", single)][:: 1 if place % 2 else -1]:
+            found[name].append(search())
     table = {
         name: np.array([(one.p50_ms, one.p95_ms) for one in rounds[1:]]) for name, rounds in found.items()
     }  # (rounds, 2)
@@ -44,9 +102,28 @@ def served(method: str, data: str, **settings: str) -> dict:
     return told | {
         "bytes_ratio": bytes_of["own"] / bytes_of["single"],
         "p50_ratio": _interval(ratios[:, 0]), "p95_ratio": _interval(ratios[:, 1]),
-        "encode_ms": _encoding(texts, embedder, silent), "items": len(single), "queries": len(probes),
         "recall_at_10": found["own"][0].recall_at_10,
     }  # fmt: skip
+
+
+def _index_of_words(words, probes, gallery):
+    """bm25's index of a gallery and the words of each query that it looks up, as its own `score` makes them."""
+    kept = []
+
+    def looked_up(index, query, items):
+        kept.append((index, query))
+        return np.zeros(items, dtype=np.float32)
+
+    words._scores = looked_up
+    words.score(probes, gallery)
+    del words._scores
+    return kept[0][0], [query for _, query in kept]
+
+
+def _bytes_of(index) -> int:
+    """Bytes of bm25's postings, its vocabulary in UTF-8 and 4 bytes for each word's number."""
+    postings = sum(np.asarray(index.scores[name]).nbytes for name in ("data", "indices", "indptr"))
+    return postings + sum(len(word.encode()) + 4 for word in index.vocab_dict)
 
 
 def load(method: str, settings: Mapping[str, str] | None = None):
