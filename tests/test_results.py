@@ -32,8 +32,9 @@ def test_costs_agree_with_each_other():
 
 
 def test_all_of_results_stays_small():
-    """A run file of 2,000 test items is 100 to 500 kB; 21 methods, three seeds, both tasks, two such catalogues."""
-    assert sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()) < 130e6
+    """A run file of 2,000 test items is 100 to 500 kB, and so a board of 21 methods, three seeds and both tasks 35 MB:
+    there are three, one of equal steps among them, and 35 MB of studies."""
+    assert sum(path.stat().st_size for path in RESULTS.rglob("*") if path.is_file()) < 150e6
 
 
 def test_no_method_is_above_the_ceiling():
