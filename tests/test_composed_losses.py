@@ -217,3 +217,134 @@ def test_transport_adds_the_weighted_alignment_to_the_query_loss_on_weighted_mea
     back = [surprise(values[i][i], [row[i] for row in values]) for i in range(count)]
     expected = of_queries(towers, items, batch) + 0.3 * (sum(forth) + sum(back)) / (2 * count)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+# cached views
+
+
+def changed(method):
+    """The method with its learned factors moved away from 0, so that no weights are the shares."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for factor in method.factors.values():
+            factor += torch.randn(factor.shape, generator=generator)
+    return method
+
+
+def weights_of(method, kind, vectors, shares):
+    """{column: weight}: shares times the exponential of a factor of the slot, or of the view, to a sum of 1."""
+    factor, odds = method.factors[kind].detach(), dict(shares)
+    for m in odds:
+        if method.config.weighting != "share":
+            odds[m] *= math.exp(factor[m] if method.config.weighting == "slot" else vectors[m] @ factor)
+    return {m: odd / sum(odds.values()) for m, odd in odds.items()}
+
+
+def sampled(method, before, after, kind, share, draws, generator):
+    """Of each item what a step has: views {column: vector}, anew where they are encoded, their weights and their
+    weighted sum; and of each draw the columns."""
+    stale, fresh = ([views_of(towers, kind, i) for i in ITEMS] for towers in (before, after))
+    shares = [shares_of(own, share) for own in stale]
+    chances = [weights_of(method, kind, own, by) if own else {} for own, by in zip(stale, shares, strict=True)]
+    columns = [drawn_columns(chances, generator) for _ in range(draws)]
+    known = [
+        {m: fresh[i][m] if m in (0, *(drawn[i] for drawn in columns)) else stale[i][m] for m in stale[i]} for i in ITEMS
+    ]
+    weights = [weights_of(method, kind, known[i], shares[i]) if known[i] else {} for i in ITEMS]
+    return known, weights, [total(weights[i], known[i]) for i in ITEMS], columns
+
+
+def views_meet(sides, draw):
+    """Primary and sampled views of either kind, each among its like, with the other kind's weighted sums."""
+    terms = 0.0
+    for (known, _, _, columns), (_, _, other, _) in (sides, sides[::-1]):
+        terms += both_ways([known[i][0] for i in BOTH], [unit(other[i]) for i in BOTH])
+        there = [i for i in BOTH if columns[draw][i] is not None]
+        terms += both_ways([known[i][columns[draw][i]] for i in there], [unit(other[i]) for i in there])
+    return terms / 4
+
+
+def blocks_meet(sides, draw):
+    """Primary or sampled image with primary or sampled text, by the products of their weights."""
+    held = []  # of each kind and item: (vector, weight) of the primary and, where there is one, of the sampled view
+    for known, weights, _, columns in sides:
+        held.append({})
+        for i in BOTH:
+            column, first = columns[draw][i], known[i][0]
+            own = [(first, 1.0)]
+            if column is not None:
+                own = [(first, weights[i][0]), (known[i][column], 1 - weights[i][0])]
+            held[-1][i] = own
+    images, texts = held
+    terms = 0.0
+    for k in range(2):
+        for n in range(2):
+            for i in BOTH:
+                if k < len(images[i]) and n < len(texts[i]):
+                    (x, a), (y, b) = images[i][k], texts[i][n]
+                    forth = surprise(x @ y, [x @ own[n][0] for own in texts.values() if n < len(own)])
+                    back = surprise(x @ y, [own[k][0] @ y for own in images.values() if k < len(own)])
+                    terms += a * b * (forth + back) / 2
+    return terms / len(BOTH)
+
+
+def rests_meet(sides):
+    """Each encoded view with all else of its item, fused as an item is; nothing is left of a kind's only view."""
+    terms = []
+    for (known, weights, _, columns), (_, _, other, _) in (sides, sides[::-1]):
+        for encoded in ([0] * len(known), *columns):
+            there = [i for i in BOTH if encoded[i] is not None]
+            rests = []
+            for i in there:
+                left = {m: w for m, w in weights[i].items() if m != encoded[i]}
+                rests.append(item_of(total(left, known[i]), other[i]))
+            terms.append(both_ways([known[i][encoded[i]] for i in there], rests))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize("form", ["views", "fused", "blocks"])
+@pytest.mark.parametrize("track", ["supervised", "aligned"])
+def test_the_cached_loss_adds_up_its_form_and_the_weighted_rest_and_blocks(track, form, weighting):
+    """Two draws; what the bank has of views that are not drawn is what the towers gave before."""
+    key = "alignment_share" if track == "aligned" else "primary_share"
+    method, towers = begun("factorized_transport_cached", track, loss=form, weighting=weighting, draws=2,
+                           rest_weight=0.7, blocks_weight=0.4, alignment_weight=0.5, **{key: 0.4})  # fmt: skip
+    before, batch = Given(SCALE, WIDTH), asked(track)
+    for table in towers.tables.values():
+        table.copy_(table.flip(1))
+    changed(method)
+    found = float(method.loss(batch, towers, torch.Generator().manual_seed(7)).detach())
+
+    generator = torch.Generator().manual_seed(7)
+    sides = [sampled(method, before, towers, kind, 0.4, 2, generator) for kind in KINDS]
+    images, texts = (fused for _, _, fused, _ in sides)
+    blocks = sum(blocks_meet(sides, draw) for draw in range(2)) / 2
+    if form == "fused":
+        own = both_ways([unit(images[i]) for i in BOTH], [unit(texts[i]) for i in BOTH])
+    else:
+        own = blocks if form == "blocks" else sum(views_meet(sides, draw) for draw in range(2)) / 2
+    expected = own + 0.7 * rests_meet(sides) + 0.4 * blocks
+    if track == "supervised":
+        items = [item_of(image, text) for image, text in zip(images, texts, strict=True)]
+        expected = of_queries(towers, items, batch) + 0.5 * expected
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize("inference", ["matched", "uniform"])
+def test_the_cached_pool_weighs_each_view_as_in_training_or_all_alike(inference, weighting, kind):
+    method, towers = begun("factorized_transport_cached", "supervised", weighting=weighting, inference=inference,
+                           primary_share=0.4)  # fmt: skip
+    changed(method)
+    ids = KINDS[kind]
+    vectors = torch.where(torch.from_numpy(ids >= 0)[..., None], towers.tables[kind + "s"][ids], 0.0)
+    with torch.no_grad():
+        found = method.pool(kind, vectors, ids)
+    for i in ITEMS:
+        own = views_of(towers, kind, i)
+        weights = shares_of(own, None if inference == "uniform" else 0.4)
+        if inference == "matched" and own:
+            weights = weights_of(method, kind, own, weights)
+        torch.testing.assert_close(found[i], total(weights, own), atol=1e-5, rtol=1e-5)
