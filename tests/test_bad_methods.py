@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftbench import cells, method, outputs, record, suite
-from ftbench.errors import FtbenchError, MethodError, RunError
+from ftbench.errors import FtbenchError, MethodError, RunError, SettingsError
 from ftbench.items import silent
 from ftbench.method import load_method
 from ftbench.request import Request, requests
@@ -85,6 +85,31 @@ def test_settings_that_one_of_several_cannot_take_are_its_record_alone(session_c
     assert found[1].record["method"]["config"]["k1"] == 1.5
     with pytest.raises(FtbenchError, match="k1=x: expected"):
         made([low, "bm25"], tmp_path, settings=(("k1", "x"),))
+
+
+WITHOUT_SETTINGS = {
+    "plain": HEAD + EMBED + "return np.eye(len(views), 8, dtype=np.float32) + 1\n",
+    "towers": HEAD.replace("method.Method)", "method.TwoTower)")
+    + "    def loss(self, batch, towers, generator):\n"
+    + "        titles = towers.texts(self.views.texts[batch.items, 0])\n"
+    + "        return -(titles @ towers.queries(batch.queries[:, 0]).T).mean()\n",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_SETTINGS)
+def test_a_method_without_a_config_runs_and_takes_no_settings(name, session_cache, tmp_path):
+    path = written(tmp_path, name, WITHOUT_SETTINGS[name])
+    trainer = (("trainer.budget", "300"), ("trainer.batch_size", "8")) if name == "towers" else ()
+    ((outcome,), _) = made([path], tmp_path, settings=trainer)
+    assert outcome.problem is None and outcome.record["status"] == "ok" and outcome.record["method"]["config"] == {}
+    assert outcome.record["scores"]["ndcg@10"]["mean"] > 0
+    said = f"method {name}: unknown setting 'alpha'. There is no setting"
+    with pytest.raises(SettingsError, match=said):
+        load_method(path, {"alpha": "0.3"})
+    with pytest.raises(FtbenchError, match=said):
+        made([path], tmp_path, settings=(("alpha", "0.3"),))
+    found, _ = made([path, "bm25"], tmp_path, settings=(("k1", "1.5"), *trainer))  # bm25's alone
+    assert [o.record["status"] for o in found] == ["ok", "ok"] and found[1].record["method"]["config"]["k1"] == 1.5
 
 
 def test_a_name_that_does_not_exist_stops_everything(session_cache, tmp_path):

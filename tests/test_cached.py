@@ -1,5 +1,7 @@
 """The options of factorized transport with cached views: each against its definition."""
 
+import itertools
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,13 +37,16 @@ class Table:
     texts = images
 
 
-def begun(track="supervised", **settings):
-    """A method with a bank of 3 items: four image views, one, and three with a gap; a single text each."""
+ALONE, SEVERAL = ((8,), (9,), (10,)), ((8, 11, 13), (9, -1, -1), (10, 12, 14))
+
+
+def begun(track="supervised", texts=ALONE, **settings):
+    """A method with a bank of 3 items: four image views, one, and three with a gap; a single text each, or others."""
     method = load_method("factorized_transport_cached", {k: str(v) for k, v in settings.items()}, track)
     images = np.array([[0, 1, 2, 3], [4, -1, -1, -1], [5, 6, -1, 7]])
     towers = Table()
     with torch.no_grad():
-        method.begin(SimpleNamespace(views=SimpleNamespace(images=images, texts=np.array([[8], [9], [10]]))), towers)
+        method.begin(SimpleNamespace(views=SimpleNamespace(images=images, texts=np.array(texts))), towers)
     method.sampled, method.encoded = [], []
     return method, towers
 
@@ -57,20 +62,69 @@ def gradient_of_fused(method, towers, probe, draws):
     return total / draws
 
 
-@pytest.mark.parametrize("sampling", ["weight", "uniform"])
-@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
-@pytest.mark.parametrize("draws", [1, 2])
-def test_the_sampled_gradient_is_unbiased_for_that_of_the_weighted_mean(sampling, weighting, draws):
-    method, towers = begun(sampling=sampling, weighting=weighting, draws=draws)
+def changed(method):
+    """The method with its learned factors moved away from 0, so that no weights are the shares."""
     generator = torch.Generator().manual_seed(5)
     for factor in method.factors.values():
         with torch.no_grad():
             factor += torch.randn(factor.shape, generator=generator)
-    probe = torch.tensor([1.0, -2.0, 0.5])
-    weights = method._weighted("image", method.sides[0].bank, method.sides[0].shares)[0].detach()
-    assert weights.sum() == pytest.approx(1) and (weighting == "share" or weights[1:].std() > 0.01)
-    found = gradient_of_fused(method, towers, probe, 3000 // draws)
-    torch.testing.assert_close(found, weights[:, None] * probe, atol=0.06, rtol=0)
+    return method
+
+
+def weights_by_hand(method, towers, kind, ids, share):
+    """{column: weight} of one item's views: shares times the exponential of a factor of the slot, or of the view."""
+    factor, form = method.factors[kind].detach(), method.config.weighting
+    columns = [m for m in range(len(ids)) if ids[m] >= 0]
+    odds = {m: share if m == 0 else (1 - share) / (len(columns) - 1) for m in columns}
+    for m in columns:
+        if form != "share":
+            odds[m] *= math.exp(factor[m] if form == "slot" else towers.vectors[ids[m]].detach() @ factor)
+    return {m: odd / sum(odds.values()) for m, odd in odds.items()}
+
+
+def four_weights(method, towers):
+    """(4,) of the images of item 0."""
+    return torch.tensor(list(weights_by_hand(method, towers, "image", (0, 1, 2, 3), 0.4).values()))
+
+
+PROBE = torch.tensor([1.0, -2.0, 0.5])
+
+
+@pytest.mark.parametrize("sampling", ["weight", "uniform"])
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_sampled_gradient_is_unbiased_for_that_of_the_weighted_mean(sampling, weighting, draws):
+    method, towers = begun(sampling=sampling, weighting=weighting, draws=draws, primary_share=0.4)
+    weights = four_weights(changed(method), towers)
+    assert weighting == "share" or weights[1:].std() > 0.01
+    found = gradient_of_fused(method, towers, PROBE, 3000 // draws)
+    torch.testing.assert_close(found, weights[:, None] * PROBE, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("sampling", ["weight", "uniform"])
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize("draws", [1, 2])
+def test_the_gradients_of_all_draws_add_up_to_that_of_the_full_sum(sampling, weighting, draws, monkeypatch):
+    """Every outcome of drawing times its chance, against each view's weight; no outcome moves the value."""
+    method, towers = begun(sampling=sampling, weighting=weighting, draws=draws, primary_share=0.4)
+    weights = four_weights(changed(method), towers)
+    own = [1 / 3] * 3 if sampling == "uniform" else (weights[1:] / weights[1:].sum()).tolist()
+    whole = sum(w * v for w, v in zip(weights, towers.vectors.detach(), strict=False))
+    total = torch.zeros(4, D)
+    for outcome in itertools.product((1, 2, 3), repeat=draws):
+        left = list(outcome)
+
+        def given(chances, generator, left=left):
+            torch.testing.assert_close(chances[0].detach(), torch.tensor([0.0, *own]), atol=1e-5, rtol=1e-5)
+            return torch.tensor([left.pop(0)])
+
+        monkeypatch.setitem(method.loss.__globals__, "sample_view", given)
+        towers.vectors.grad = None
+        fused = method._fused(method.sides[0], np.array([0]), torch.Generator())
+        torch.testing.assert_close(fused[0].detach(), whole, atol=1e-5, rtol=1e-5)
+        (fused[0] @ PROBE).backward()
+        total += math.prod(own[column - 1] for column in outcome) * towers.vectors.grad[:4]
+    torch.testing.assert_close(total, weights[:, None] * PROBE, atol=1e-5, rtol=1e-5)
 
 
 def test_a_gradient_of_the_weight_alone_is_smaller():
@@ -141,39 +195,59 @@ def test_mined_negatives_by_a_loop():
     assert len({float(q[0] @ other) <= float(q[0] @ item) - 0.1 for q, item in zip(queries, items, strict=True)}) == 2
 
 
-def test_each_encoded_view_meets_the_rest_of_its_item_by_a_loop():
-    """Values and gradients. Item 1 has one image and one text: what is left of it is the other kind alone."""
-    method, towers = begun("aligned")
+@pytest.mark.parametrize("weighting", ["share", "slot", "gate"])
+@pytest.mark.parametrize(
+    ("draws", "sampling", "texts", "count"),
+    [(1, "weight", ALONE, 3), (1, "weight", SEVERAL, 4), (1, "uniform", SEVERAL, 4), (2, "uniform", SEVERAL, 6)],
+)
+def test_each_encoded_view_meets_the_rest_of_its_item_by_a_loop(draws, sampling, texts, count, weighting):
+    """Values and gradients. Item 1 has one image and one text: what is left of it is the other kind alone. Where no
+    item has a second text, none is encoded and there is no term for it."""
+    settings = {"weighting": weighting, "draws": draws, "sampling": sampling}
+    method, towers = begun("aligned", texts, alignment_share=0.4, **settings)
+    changed(method)
     items = np.array([0, 1, 2])
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(5)  # by which the two draws of an item differ
     image, text = (method._fused(side, items, generator) for side in method.sides)
     batch = Batch(items, torch.ones(3, dtype=torch.bool))
     found = method._rest_loss(batch, towers, image, text)
     terms = []
     for side, other in ((method.sides[0], text), (method.sides[1], image)):
-        encoded = [own for own in method.encoded if own[0] == side.kind]
-        for _, vectors, _, _, there in encoded:
-            rows = [i for i in range(3) if there[i]]
+        weights = [weights_by_hand(method, towers, side.kind, row, 0.4) for row in side.ids]
+        encoded = [vectors for kind, vectors, *_ in method.encoded if kind == side.kind]
+        columns = [[column_of(towers, side.ids[i], vectors[i]) for i in items] for vectors in encoded]
+        assert len(encoded) == 1 + draws and all(len({own[i] for own in columns}) == 1 + draws for i in (0, 2))
+        for probe, vectors in enumerate(encoded):
+            rows = [i for i in items if columns[probe][i] is not None]
             if len(rows) < 2:
                 continue
             rest = []
             for i in rows:
                 total = torch.zeros(D)
-                for m in range(side.ids.shape[1]):
-                    view = side.bank[i, m]
-                    if side.ids[i, m] >= 0 and not torch.equal(view, vectors[i].detach()):
-                        total = total + side.shares[i, m] * view
-                for _, more, _, part, is_there in encoded:  # the other encoded view brings its gradient
-                    if more is not vectors and is_there[i]:
-                        total = total + part[i] * (more[i] - more[i].detach())
+                for m, w in weights[i].items():
+                    if m != columns[probe][i]:
+                        total = total + w * towers.vectors[side.ids[i, m]].detach()
+                for place, more in enumerate(encoded):  # the other encoded views bring gradients
+                    m = columns[place][i]
+                    if place != probe and m is not None:
+                        uniform = place and sampling == "uniform"
+                        part = weights[i][m] * (len(weights[i]) - 1) if uniform else 1 - weights[i][0]
+                        part = part / draws if place else weights[i][0]
+                        total = total + part * (more[i] - more[i].detach())
                 rest.append(_unit(_unit(total) + _unit(other[i])))
             logits = torch.stack([2 * torch.stack([vectors[i] @ r for r in rest]) for i in rows])
             terms.append(-(logits.log_softmax(1).diag().mean() + logits.log_softmax(0).diag().mean()) / 2)
-    assert len(terms) == 3, "two of images, one of titles: no item has a second text"
-    expected = sum(terms) / 3
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert len(terms) == count
+    expected = sum(terms) / len(terms)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     gradients = [torch.autograd.grad(one, towers.vectors, retain_graph=True)[0] for one in (found, expected)]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+def column_of(towers, ids, vector):
+    """Which of an item's views a vector is; None where it is none."""
+    same = [m for m in range(len(ids)) if ids[m] >= 0 and torch.equal(towers.vectors[ids[m]], vector)]
+    return same[0] if same else None
 
 
 def _unit(vector):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from ftbench import record, runner
+from ftbench import record, runner, suite
 from ftbench.errors import RunError
 from ftbench.items import silent
 from ftbench.method import load_method
-from ftbench.request import Request
+from ftbench.request import Request, requests
 from ftbench.settings import TrainerConfig
 from ftbench.task import load_task, training_sets
 from ftbench.trainer import Towers, Trainer
@@ -97,3 +97,59 @@ def test_the_record_and_the_person_are_told(session_cache, tmp_path, monkeypatch
     (said,) = record.read(made.path)["training"]["adaptations"]
     assert "8 at a time" in said and "still of 32 items" in said
     assert any("single_view_clip" in line and said in line for line in told)
+
+
+SHORT_OF_IT = """'''Short of memory. Differs from the paper: none.'''
+import torch
+from ftbench import method
+
+def short():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+class Method(method.TwoTower):
+    def begin(self, data, towers):
+        super().begin(data, towers)
+        {begin}
+
+    def loss(self, batch, towers, generator):
+        titles = towers.texts(self.views.texts[batch.items, 0])
+        pairs = titles @ towers.queries(batch.queries[:, 0]).T
+        {loss}
+        return -pairs.mean()
+
+    def embed(self, views, embedder):
+        {embed}
+        return super().embed(views, embedder)
+"""
+AT_ONE_PASS = (
+    "out of memory with one encoder pass at a time, at a batch of 8 items: CUDA out of memory. Tried to allocate 2.00 "
+    "GiB.. Try a smaller batch: --set trainer.batch_size=4"
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "said"),
+    [
+        ("loss", "short()", AT_ONE_PASS),
+        ("loss", "pairs.register_hook(lambda grad: short())", AT_ONE_PASS),
+        ("begin", "short()", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. (line 6 of short.py"),
+        ("embed", "short()", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. (line 6 of short.py"),
+    ],
+    ids=["pairs", "gradients", "begin", "embed"],
+)
+def test_memory_that_a_method_s_own_terms_lack_is_a_record_and_the_others_go_on(
+    place, code, said, session_cache, tmp_path
+):
+    """Fewer encoder passes at a time do not help there."""
+    path, told = tmp_path / "short.py", []
+    path.write_text(SHORT_OF_IT.format(**{"begin": "", "loss": "", "embed": ""} | {place: code}))
+    settings = (("trainer.budget", "300"), ("trainer.batch_size", "8"))
+    found = suite.make(
+        requests([str(path), "bm25"], ["query2item"], ["studio@200"], [0], Request("", "", settings=settings)),
+        suite.Suite(tmp_path / "results", lambda title: silent, told.append),
+    )
+    assert said in str(found[0].problem)
+    kept = record.read(found[0].path)
+    assert kept["status"] == "error" and said in kept["error"] and kept["scores"]["ndcg@10"]["mean"] is None
+    assert found[1].problem is None and found[1].record["status"] == "ok"
+    assert sum(said in line for line in told) == 1

@@ -21,6 +21,7 @@ from ftbench.trainer import Trainer, schedule
 
 TRAINED = ("single_view_clip", "mean_pooling", "mean_pooling_all_views", "factorized_transport",
            "factorized_transport_cached")  # fmt: skip
+SHARING = ("single_view_clip", "max_pooling", "factorized_transport", "factorized_transport_cached", "cwcl")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,46 @@ def test_data_order_is_the_seed_s_alone(toy):
         np.testing.assert_array_equal(a.items, b.items)
         np.testing.assert_array_equal(a.queries, b.queries)
         assert a.items.tolist() != c.items.tolist()
+
+
+def seen_by(name, encoder, toy, track, seed):
+    """The first weights of a method that is fitted, and the items and queries of each of its steps."""
+    weights, steps = [], []
+    method = load_method(name, track=track)
+    begin, loss = method.begin, method.loss
+
+    def spied(batch, towers, generator):
+        if not steps:
+            weights.append(weights_sha256(towers.model.model))
+        steps.append((batch.items.tolist(), None if batch.queries is None else batch.queries.tolist()))
+        return loss(batch, towers, generator)
+
+    method.begin = lambda data, towers: (weights.append(weights_sha256(towers.model.model)), begin(data, towers))
+    method.loss = spied
+    train, valid = training_sets(load_task("query2item", "toy"), toy, track)
+    method.fit(train, valid, trainer_of(encoder, board="equal-steps", steps=7, seed=seed))
+    assert len(steps) == 7
+    return weights, steps
+
+
+@pytest.mark.parametrize("track", ["supervised", "aligned"])
+def test_methods_share_first_weights_and_batches(track, encoder, toy):
+    """Over two epochs and a bit; here the first weights follow the seed, as those of a projection do."""
+
+    def build(seed):
+        model = encoder.build(seed)
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(seed))
+        return model
+
+    seeded = replace(encoder, build=build)
+    found = {(name, seed): seen_by(name, seeded, toy, track, seed) for name in SHARING for seed in (3, 4)}
+    for seed in (3, 4):
+        weights, steps = found[SHARING[0], seed]
+        assert weights == 2 * [weights_sha256(build(seed).model)]
+        assert all(found[name, seed] == (weights, steps) for name in SHARING)
+    assert all(one != other for one, other in zip(found[SHARING[0], 3], found[SHARING[0], 4], strict=True))
 
 
 def test_an_epoch_holds_every_item_once(toy):
