@@ -82,6 +82,22 @@ def test_memory_that_holds_not_even_one_pass_is_a_clear_error(encoder, toy, monk
         fitted("single_view_clip", encoder, toy)
 
 
+def test_a_pair_term_without_memory_is_tried_down_to_one_pass_at_a_time(encoder, toy):
+    train, valid = training_sets(load_task("query2item", "toy"), toy, "supervised")
+    trainer = Trainer(encoder, TrainerConfig(steps=1, batch_size=8), "equal-steps", 0, torch.device("cpu"),
+                      lambda title: silent)  # fmt: skip
+    method, tried = load_method("single_view_clip", track="supervised"), []
+
+    def loss(batch, towers, generator):
+        tried.append(towers.at_once)
+        raise SHORT["gpu"]
+
+    method.loss = loss
+    with pytest.raises(RunError, match="one encoder pass at a time, at a batch of 8 items: CUDA out of memory"):
+        method.fit(train, valid, trainer)
+    assert tried == [None, 4, 2, 1]
+
+
 def test_another_error_is_not_taken_for_want_of_memory(encoder, toy, monkeypatch):
     limit(monkeypatch, 3, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
