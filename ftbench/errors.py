@@ -37,7 +37,7 @@ def unknown(kind: str, given: str, known: Iterable[str], hint: str = "") -> Ftbe
     if near:
         lines.append("Did you mean " + " or ".join(repr(n) for n in near) + "?")
     if not near or len(known) <= _FEW:
-        lines.append(f"Known: {', '.join(known)}." if known else f"There is no {kind} yet.")
+        lines.append(f"Known: {', '.join(known)}." if known else f"There is no {kind}.")
     if hint:
         lines.append(hint)
     return FtbenchError(" ".join(lines))

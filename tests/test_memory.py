@@ -139,7 +139,7 @@ class Method(method.TwoTower):
 """
 AT_ONE_PASS = (
     "out of memory with one encoder pass at a time, at a batch of 8 items: CUDA out of memory. Tried to allocate 2.00 "
-    "GiB.. Try a smaller batch: --set trainer.batch_size=4"
+    "GiB. Try a smaller batch: --set trainer.batch_size=4"
 )
 
 

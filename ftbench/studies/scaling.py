@@ -117,23 +117,25 @@ def _dark(colour: str) -> str:
 
 
 def ratios(canvas, rows: Sequence[tuple[str, float, float, float]], limit: float, label: str) -> None:
-    """Draw (name, ratio, low, high) as points with intervals, with lines at 1 and at a limit; a ratio far beyond the
-    limit is written at the edge instead."""
+    """Draw (name, ratio, low, high) as points with intervals, with lines at 1 and at a limit; a ratio that is further
+    from 1 than six times the limit is written at the edge instead."""
     drawn = canvas.subplots()
-    edge = 1 + 6 * (limit - 1)
-    lowest = min([0.97, *(low for _, _, low, _ in rows)])
+    edges = 1 - 6 * (limit - 1), 1 + 6 * (limit - 1)
+    shown = [low for _, ratio, low, _ in rows if edges[0] < ratio < edges[1]]
+    start = max(edges[0], min([0.97, *shown]) - 0.005)
     for place, (_, ratio, low, high) in enumerate(reversed(rows)):
         colour, marker = (COLOURS[0], "o") if ratio <= limit else (COLOURS[1], "D")
-        if ratio < edge:
-            drawn.plot([low, min(high, edge)], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        if edges[0] < ratio < edges[1]:
+            drawn.plot([low, min(high, edges[1])], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
             drawn.plot([ratio], [place], color=colour, marker=marker)
         else:
+            edge, side, away = (start, "left", 18) if ratio < 1 else (edges[1], "right", -18)
             drawn.annotate(
-                f"{ratio:.1f} times", (edge, place), (-18, 0), textcoords="offset points", color=_dark(colour),
-                ha="right", va="center", arrowprops={"arrowstyle": "->", "color": colour},
+                f"{ratio:.1f} times", (edge, place), (away, 0), textcoords="offset points", color=_dark(colour),
+                ha=side, va="center", arrowprops={"arrowstyle": "->", "color": colour},
             )  # fmt: skip
     drawn.axvline(1, color=GREY, linewidth=1, zorder=1)
     drawn.axvline(limit, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    drawn.set(xlabel=label, xlim=(lowest - 0.005, edge), ylim=(-0.7, len(rows) - 0.3))
+    drawn.set(xlabel=label, xlim=(start, edges[1]), ylim=(-0.7, len(rows) - 0.3))
     drawn.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
     drawn.grid(axis="y", visible=False)
