@@ -228,7 +228,8 @@ def _step(
             if towers.at_once == 1:
                 raise RunError(
                     f"out of memory with one encoder pass at a time, at a batch of {len(batch.items)} items: "
-                    f"{str(problem).rstrip('.')}. Try a smaller batch: --set trainer.batch_size={max(2, len(batch.items) // 2)}"
+                    f"{str(problem).rstrip('.')}. Try a smaller batch: "
+                    f"--set trainer.batch_size={max(2, len(batch.items) // 2)}"
                 ) from problem
         generator.set_state(state)
         vars(towers.meter).update(vars(meter))
