@@ -5,11 +5,10 @@ of every training view; a step encodes the primary and one sampled auxiliary vie
 vector is over all views: fresh where encoded, banked and detached elsewhere. A view's weight is its share times what a
 learned gate says of it (weighting). In the image-text loss the encoded views meet each other as in factorized transport
 (blocks), each meets the other modality's fused vector (views), or the two fused vectors meet (fused); beside it each
-encoded view meets the rest of its item, both modalities, as in cross_view. Study cached-options tried each option;
-what a track's search chose instead of the defaults is in `tuned`.
-Differs from the paper: this method is not in arXiv 2512.18117; it builds on its sampled scheme. The bank's warm-up pass
-and refreshes are paid from the same budget. A sampled view's gradient is divided by its probability, so that it is
-unbiased for the gradient of the fused vector's value with respect to the views, whatever the weights and the sampling.
+encoded view meets the rest of its item, as in cross_view (a gate's gradient there keeps the view's own weight, as does
+a view drawn twice; the value does not). Study cached-options tried each option; `tuned` is what searches chose instead.
+Differs from the paper: not in arXiv 2512.18117, but built on its sampled scheme. The budget pays the bank's warm-up and
+refreshes. A sampled view's gradient over its probability is unbiased for the gradient of the fused vector's value.
 """
 
 from dataclasses import dataclass
