@@ -23,7 +23,7 @@ from ftbench.performance import NAMES as PREDICTORS
 from ftbench.trainer import Trained, Trainer
 from ftbench.vectors import as_float32, probe_vectors, scorer
 from ftbench.weak.generations import Generations
-from ftbench.weak.labellers import Opinion, weak_labeller
+from ftbench.weak.labellers import Opinion, told_apart, weak_labeller, with_parts
 
 __all__ = ["Config", "Opinion", "WeakSupervision", "last"]
 
@@ -55,6 +55,11 @@ class Config:
     candidates: int = 100  # that are reranked
     shuffled: float = 0.0  # share of queries that get another's weak labels: a worse labeller, for studies
 
+    @property
+    def labellers(self) -> list[str]:
+        """The weak labellers one by one."""
+        return [spec.strip() for spec in self.labeller.split("+")]
+
     def problems(self):
         least = {"generations": 1, "top": 1, "alignment_weight": 0, "strength": 0, "candidates": 1}
         found = [f"{k} is {getattr(self, k)}, expected at least {n}" for k, n in least.items() if getattr(self, k) < n]
@@ -74,7 +79,7 @@ class Config:
 
     def _check(self, key):
         if key in ("labeller", "judge"):
-            for spec in self.labeller.split("+") if key == "labeller" else [self.judge]:
+            for spec in self.labellers if key == "labeller" else [self.judge]:
                 weak_labeller(spec)
         elif not isinstance(load_method(getattr(self, key)), TwoTower):
             raise RunError("it is no two-tower method, which weak labels could train")
@@ -115,8 +120,10 @@ class WeakSupervision(Method):
 
     @cached_property
     def parts(self):
-        labellers = [weak_labeller(spec) for spec in self.config.labeller.split("+")]
-        return tuple({part.name: part for part in (*labellers, *self.rankers.values())}.values())
+        called = [weak_labeller(spec) for spec in self.config.labellers]
+        called += [] if self.keeps else [weak_labeller(self.config.judge)]
+        found = [part for one in (*called, *self.rankers.values()) for part in with_parts(one)]
+        return tuple({told_apart(part): part for part in found}.values())
 
     def __init__(self, config=None):
         super().__init__(config)
@@ -124,8 +131,15 @@ class WeakSupervision(Method):
             raise RunError("serve=rerank needs a second ranker, which this form does not have; expected serve=ranker")
         if self.config.mix == "posterior" and not self.keeps:
             raise RunError("mix=posterior weighs a ranker against the weak labels, of which this form keeps as many as it chooses; expected mix=mean")  # noqa: E501  # fmt: skip
-        if not self.keeps and self.config.judge in self.config.labeller.split("+"):
+        labellers = {told_apart(weak_labeller(spec)) for spec in self.config.labellers}
+        if not self.keeps and told_apart(weak_labeller(self.config.judge)) in labellers:
             raise RunError(f"judge={self.config.judge} is a labeller, too, and would agree with itself. Name another: --set judge=single_view_clip")  # noqa: E501  # fmt: skip
+        if len({told_apart(ranker) for ranker in self.rankers.values()}) < len(self.roles):
+            raise RunError(f"ranker and second are both {self.config.second}, and two alike err alike; expected two methods of different architecture: --set ranker=factorized_transport --set second=late_interaction")  # noqa: E501  # fmt: skip
+        files = {part.name: part.path.resolve() for part in self.parts}
+        for part in self.parts:
+            if files[part.name] != part.path.resolve():
+                raise RunError(f"{part.path} and {files[part.name]} are both named {part.name}, by which a record tells methods apart. Rename one of them.")  # noqa: E501  # fmt: skip
 
     @property
     def lexical(self):

@@ -62,7 +62,7 @@ class Generations:
 
     def run(self) -> dict[str, Opinion]:
         """What to serve: the rankers by role. The first one's `trained` has the cost and the stages of all."""
-        pool = [self._weak_of(spec) for spec in self.config.labeller.split("+")]
+        pool = [self._weak_of(spec) for spec in self.config.labellers]
         self.weak = self._together(pool)
         judge, self.judge = self._judge(), None
         if judge:
@@ -119,8 +119,7 @@ class Generations:
     def _as_it_comes(self, spec: str) -> tuple[Method, Trained | None]:
         """A labeller, with the encoder's own weights where it is one that could be trained."""
         method = weak_labeller(spec)
-        zero_shot = replace(self.trainer, zero_shot=True)
-        return method, method.fit(*self.data.values(), zero_shot) if method.trained else None
+        return method, method.fit(*self.data.values(), replace(self.trainer, zero_shot=True))
 
     def _judge(self) -> Opinion | None:
         """Whose lists of validation queries a form that chooses labellers goes by; None where judgements do that."""
@@ -247,7 +246,7 @@ class Generations:
         config, last = self.trainer.config, self.config.generations
         trainings = sum(len(self._roles(generation)) for generation in range(1, last + 1))
         train, valid = (cost_of(self.data[split], self.trainer.encoder) for split in SPLITS)
-        dense = sum(weak_labeller(spec).trained for spec in self.config.labeller.split("+"))
+        dense = sum(weak_labeller(spec).trained for spec in self.config.labellers)
         looks = trainings + dense + (self.judge is not None and weak_labeller(self.config.judge).trained)
         labelling = (trainings - len(self._roles(last)) + dense) * train + looks * valid
         budget = (config.budget - labelling) / trainings
