@@ -8,10 +8,14 @@ import torch
 from test_trainer import encoder, trainer_of  # noqa: F401
 from test_weak_batches import FORMS, labels_of, sets_of
 
+from ftbench import latent
+from ftbench.embedder import Embedder
 from ftbench.encoders.base import weights_sha256
 from ftbench.errors import FtbenchError, RunError
+from ftbench.items import silent
 from ftbench.labels import label, merged
 from ftbench.method import load_method
+from ftbench.views import text_probes, views_of
 from ftbench.weak import reranked
 from ftbench.weak.generations import Generations
 from ftbench.weak.labellers import agreement, scores_of, shuffled
@@ -62,6 +66,26 @@ def test_greedy_adds_what_agrees_better_with_the_others_and_no_more(toy, encoder
     made.weak = one = made._weak_of("bm25")
     other = replace(one, name="ranker-1", generation=1, train=shuffled(one.train, 1.0, 0))
     np.testing.assert_array_equal(made.labels([other]).scores, made.mean([(other.train, 1.0)], "train").scores)
+
+
+def test_greedy_chooses_once_a_generation(toy, encoder, monkeypatch):  # noqa: F811
+    asked = []
+    monkeypatch.setattr(Generations, "agreement", lambda self, chosen: asked.append([o.name for o in chosen]) or 0.5)
+    trained = fitted("gws_greedy", toy, encoder, generations="3")[1]
+    pool, second = ["bm25", "ranker-1", "second-1"], ["ranker-2", "second-2"]
+    assert [names for names in asked if len(names) == 1] == [[name] for name in (*pool, *pool, *second)]
+    assert {tuple(stage.told["labels"]) for stage in trained.stages} == {("bm25",)}
+
+
+def test_the_end_of_a_judge_s_list_is_worth_next_to_nothing(toy, encoder):  # noqa: F811
+    """Cosines fall slowly: against the collection's lowest ranks 91 to 100 would agree nearly as well as the first."""
+    made = Generations(load_method("gws_greedy", SMALL | {"top": "100"}, "weak"), *sets_of(toy), trainer_of(encoder))
+    cosines = np.stack([np.random.default_rng(i).permutation(np.linspace(0.6, 0.1, 500)) for i in range(4)])
+    made.judge = own = label("judge", "", lambda rows: cosines[rows], made.data["valid"].query_texts, 500, 100)
+    one = made._weak_of("bm25")
+    worse = replace(own, items=np.roll(own.items, 10, axis=1))
+    assert made.agreement([replace(one, valid=own)]) == pytest.approx(1.0)
+    assert made.agreement([replace(one, valid=worse)]) < 0.1
 
 
 def test_agreement_is_with_a_judge_from_whom_nobody_learns(toy, encoder):  # noqa: F811
@@ -132,10 +156,30 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(toy, encod
     assert [s.told for s in again.stages] == [s.told for s in whole.stages]
 
 
-def test_a_damaged_checkpoint_is_made_again(toy, encoder, tmp_path):  # noqa: F811
-    whole = fitted("weak_supervision", toy, encoder, tmp_path)[1]
-    (tmp_path / "ranker-1.safetensors").write_bytes(b"no")
-    assert weights_sha256(fitted("weak_supervision", toy, encoder, tmp_path)[1].model) == weights_sha256(whole.model)
+def test_what_a_ranker_learns_beside_the_towers_is_kept_too(toy, encoder, tmp_path, monkeypatch):  # noqa: F811
+    """And nothing is trained again."""
+    settings = {"budget": 600.0, "ranker": "gated_fusion"}
+    one, whole = fitted("weak_supervision", toy, encoder, tmp_path, **settings)
+    monkeypatch.setattr("ftbench.method.TwoTower.fit", None)
+    two, again = fitted("weak_supervision", toy, encoder, tmp_path, **settings)
+    assert weights_sha256(again.model) == weights_sha256(whole.model) and again.meter == whole.meter
+    own, kept = (list(method.made["ranker"].method.learned()) for method in (one, two))
+    assert any(value.any() for value in own)
+    torch.testing.assert_close(kept, own, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("suffix", "old", "new"), [
+    (".safetensors", None, b"no"), (".json", None, b"{}"), (".json", b'"curve": [[', b'"curve": [[null, '),
+    (".json", b'"image_flops"', b'"flips"'), (".json", b'"adaptations": []', b'"adaptations": 1'),
+])  # fmt: skip
+def test_a_damaged_checkpoint_is_made_again(suffix, old, new, toy, encoder, tmp_path):  # noqa: F811
+    whole = fitted("weak_supervision", toy, encoder, tmp_path, budget=300.0)[1]
+    path = tmp_path / f"ranker-1{suffix}"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(old, new) if old else new)
+    assert path.read_bytes() != before
+    again = fitted("weak_supervision", toy, encoder, tmp_path, budget=300.0)[1]
+    assert weights_sha256(again.model) == weights_sha256(whole.model) and again.curve == whole.curve
 
 
 def test_a_later_generation_begins_with_the_weights_before_or_the_encoder_s_own(toy, encoder, monkeypatch):  # noqa: F811
@@ -175,8 +219,8 @@ def test_every_option_trains_something_else(option, toy, encoder):  # noqa: F811
      ("gws_greedy", "bm25+mean_pooling", 6000.0)],
 )  # fmt: skip
 def test_all_labelling_is_paid_from_the_budget(name, labeller, budget, toy, encoder):  # noqa: F811
-    trained = fitted(name, toy, encoder, budget=budget, labeller=labeller, generations="2",
-                   judge="single_view_clip")[1]  # fmt: skip
+    more = {} if name == "weak_supervision" else {"generations": "2"}
+    trained = fitted(name, toy, encoder, budget=budget, labeller=labeller, judge="single_view_clip", **more)[1]
     assert 0.85 * budget < trained.meter.spent <= 1.05 * budget
 
 
@@ -192,6 +236,34 @@ def test_what_is_observed_is_of_the_training_queries(toy, encoder):  # noqa: F81
         logs = own - np.log(np.exp(own - own.max()).sum()) - own.max()
         found.append(np.log(np.exp(logs + 5.0 * label_).sum()))
     assert trained.stages[0].told["observed"] == pytest.approx(np.mean(np.array(found)[weak.labelled]), abs=1e-4)
+
+
+def test_labels_of_the_posterior_are_those_of_the_model(toy, encoder):  # noqa: F811
+    """With lists of all items, so that nothing is cut off: softmax of what a generation learns from is the E-step."""
+    train, _ = sets_of(toy)
+    size = len(train.item_ids)
+    settings = {"generations": "1", "mix": "posterior", "strength": "2.5", "top": str(size)}
+    method, trained = fitted("gws_self", toy, encoder, budget=300.0, **settings)
+    made = Generations(method, *sets_of(toy), trainer_of(encoder))
+    made.weak, first = made._weak_of("bm25"), trained.stages[0]
+    scores = scores_of(first.method, first.trained, train, made.trainer)
+    own = made._lists("ranker-1", first.method, first.trained, "train", scores)
+    found = made.labels([replace(made.weak, name="ranker-1", generation=1, train=own)])
+    everything = np.arange(len(own)), np.arange(size)
+    weak = torch.from_numpy(made.weak.train.normalised().of(*everything))
+    embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
+    asked, items = (first.method.embed(views, embedder) for views in (text_probes(train.query_texts), train.views))
+    logits = trained.model.logit_scale.detach() * torch.from_numpy(asked @ items.T)
+    expected = latent.posterior(logits, weak, 2.5)
+    torch.testing.assert_close(torch.from_numpy(found.of(*everything)).softmax(1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_validation_split_without_items_labels_nothing(toy, encoder):  # noqa: F811
+    train, valid = sets_of(toy)
+    none = replace(valid, item_ids=(), views=valid.views.take(np.arange(0)))
+    method = load_method("gws_self", SMALL | {"generations": "2", "labeller": "bm25+mean_pooling"}, "weak")
+    trained = method.fit(train, none, trainer_of(encoder, budget=1000.0))
+    assert [stage.told["criterion"] for stage in trained.stages] == [None, None]
 
 
 def test_a_catalogue_without_validation_queries_is_trained_on_but_nothing_is_stopped_by_it(toy, encoder):  # noqa: F811
@@ -217,10 +289,6 @@ def test_reranking_keeps_the_candidates_first_and_the_rest_in_order():
 
 
 def test_the_second_ranker_reorders(toy, encoder):  # noqa: F811
-    from ftbench.embedder import Embedder
-    from ftbench.items import silent
-    from ftbench.views import text_probes, views_of
-
     method, trained = fitted("gws_cross", toy, encoder, generations="1", serve="rerank", candidates="3")
     embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
     views, probes = views_of(toy, toy.rows("test")), text_probes(["red lamp 30", "room 31"])

@@ -1,8 +1,11 @@
 """Weak supervision that is asked for what cannot be: labellers, judges and settings that are refused, and why."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from test_trainer import encoder, trainer_of  # noqa: F401
-from test_weak import fitted
+from test_weak import SMALL, fitted
 from test_weak_batches import sets_of
 
 from ftbench.errors import FtbenchError, RunError
@@ -48,6 +51,34 @@ def test_a_query_without_labels_counts_for_nothing_and_is_counted(toy, encoder, 
 def test_a_budget_that_labelling_would_spend_is_refused(toy, encoder):  # noqa: F811
     with pytest.raises(RunError, match="labelling takes .* Give more"):
         fitted("gws_self", toy, encoder, budget=100.0)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_steps_that_are_fewer_than_trainings_are_refused(locked, toy, encoder):  # noqa: F811
+    form, sets = load_method("gws_joint", SMALL, "weak"), sets_of(toy)
+    trainer = trainer_of(replace(encoder, locked=locked), "equal-compute" if locked else "equal-steps", steps=4)
+    with pytest.raises(RunError, match=r"^4 steps are for 5 trainings, .*trainer.steps=500\) or .*generations=1\)\.$"):
+        form.fit(*sets, trainer)
+
+
+def test_a_form_that_chooses_needs_validation_queries_that_somebody_knows(toy, encoder):  # noqa: F811
+    form = load_method("gws_greedy", SMALL, "weak")
+    train, valid = sets_of(toy)
+    for none in (replace(valid, query_texts=()), replace(valid, item_ids=(), views=valid.views.take(np.arange(0)))):
+        with pytest.raises(RunError, match="neither the judge nor a judgement knows any. Try .*--method gws_joint"):
+            form.fit(train, none, trainer_of(encoder, budget=3000.0))
+    valid = sets_of(toy, "weak-validated")[1]
+    unjudged = replace(valid, judgements=tuple(replace(one, gain=0.0) for one in valid.judgements))
+    with pytest.raises(RunError, match="neither the judge nor a judgement knows any"):
+        form.fit(train, unjudged, trainer_of(encoder, budget=3000.0))
+
+
+def test_generations_are_as_many_as_a_record_holds():
+    assert load_method("gws_joint", {"generations": "50"}, "weak")
+    with pytest.raises(FtbenchError, match="generations is 51, expected at most 50: a record has room for 100 rankers"):
+        load_method("gws_joint", {"generations": "51"}, "weak")
+    with pytest.raises(FtbenchError, match="generations is 3, expected 1; for more: --method gws_self"):
+        load_method(FORM, {"generations": "3"}, "weak")
 
 
 def test_settings_are_checked_together():

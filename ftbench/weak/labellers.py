@@ -164,16 +164,21 @@ def agreement(own: WeakLabels, weak: WeakLabels) -> np.ndarray:
     return found
 
 
-def judged(lists: WeakLabels, valid: TrainingSet) -> float:
-    """ndcg@10 of lists by a validation split's judgements, the mean over the queries that have any."""
+def gains_of(valid: TrainingSet) -> dict[int, dict[int, float]]:
+    """A validation split's judgements above 0: for each query that has any the gain of each item, by position."""
     queries = {query: i for i, query in enumerate(valid.query_ids)}
     items = {item: i for i, item in enumerate(valid.item_ids)}
     gains: dict[int, dict[int, float]] = {}
     for one in valid.judgements:
         if one.gain > 0 and one.query_id in queries and one.item_id in items:
             gains.setdefault(queries[one.query_id], {})[items[one.item_id]] = one.gain
+    return gains
+
+
+def judged(lists: WeakLabels, valid: TrainingSet) -> float:
+    """ndcg@10 of lists by a validation split's judgements, the mean over the queries that have any."""
     found = []
-    for query, own in gains.items():
+    for query, own in gains_of(valid).items():
         ranked = [own.get(int(item), 0.0) for item in lists.items[query]]
         found.append(dcg(ranked) / dcg(sorted(own.values(), reverse=True)))
     return float(np.mean(found)) if found else 0.0
