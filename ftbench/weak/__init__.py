@@ -28,6 +28,7 @@ from ftbench.weak.labellers import Opinion, told_apart, weak_labeller, with_part
 __all__ = ["Config", "Opinion", "WeakSupervision", "last"]
 
 _AT_ONCE = 64  # probes whose scores are held at a time
+_GENERATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Config:
     labeller: str = "bm25"  # weak labellers, methods by name or file, bm25:title_only=true; the mean of several with +
     ranker: str = "factorized_transport"  # a two-tower method; its item vectors are what is served
     second: str = "late_interaction"  # a ranker of another architecture, that scores a query against an item's views
-    generations: int = 3  # at most
+    generations: int = 3  # at most, and no more than 50
     top: int = 100  # items that a labeller names for a query
     loss: Literal["listwise", "pairwise", "regression"] = "listwise"
     temperature: float = 0.1  # of labels, which go from 0 to 1: softens them, and draws a list's items for a batch
@@ -49,7 +50,7 @@ class Config:
     alignment_weight: float = 1.0  # of the rankers' image-text loss beside the ranking loss
     importance: Literal["none", "nqc", "wig", "smv", "clarity", "entropy"] = "none"  # predictor that weighs queries
     clip: float = 3.0  # predicted performance counts up to so many times its mean; weights then have mean 1
-    drop: float = 0.0  # share of queries of the lowest predicted performance left out; the others then count alike
+    drop: float = 0.0  # share of queries left out, the lowest by importance (none: nqc); the others then count alike
     stop: bool = False  # at the first generation that does not improve what is observed of validation queries
     serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
     candidates: int = 100  # that are reranked
@@ -68,6 +69,8 @@ class Config:
         found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1" for k in ("keep", "shuffled")
                   if not 0 <= getattr(self, k) <= 1]  # fmt: skip
         found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
+        if self.generations > _GENERATIONS:
+            found.append(f"generations is {self.generations}, expected at most {_GENERATIONS}: a record has room for 100 rankers, two in each")  # noqa: E501  # fmt: skip
         if self.mix == "posterior" and self.loss != "listwise":
             found.append(f"mix=posterior gives log odds, which loss={self.loss} cannot learn; expected loss=listwise")
         for key in ("labeller", "judge", "ranker", "second"):
