@@ -14,13 +14,22 @@ class Method(weak.WeakSupervision):
     roles = ("ranker", "second")
     keeps = False  # the weak labels are in the pool, and are learned from where they are chosen
 
+    chosen = None, ()  # the pool that was last chosen from, and what was chosen
+
     def teachers(self, role, pool, made):
-        chosen, best, left = [], -1.0, list(pool)
-        while left:
-            values = [made.agreement([*chosen, one]) for one in left]
-            place = max(range(len(left)), key=values.__getitem__)
-            if values[place] <= best:
-                break
-            best = values[place]
-            chosen.append(left.pop(place))
-        return chosen
+        if self.chosen[0] is not pool:
+            self.chosen = pool, choice(pool, made.agreement)
+        return self.chosen[1]
+
+
+def choice(pool, worth):
+    """What a greedy choice takes of a pool, in order; worth: of some of it, a number that each one taken must raise."""
+    chosen, best, left = [], -1.0, list(pool)
+    while left:
+        values = [worth([*chosen, one]) for one in left]
+        place = max(range(len(left)), key=values.__getitem__)
+        if values[place] <= best:
+            break
+        best = values[place]
+        chosen.append(left.pop(place))
+    return chosen

@@ -12,7 +12,13 @@ from ftbench import weak
 class Method(weak.WeakSupervision):
     @dataclass(frozen=True)
     class Config(weak.Config):
-        generations: int = 1  # the classical form
+        generations: int = 1  # the classical form has no other
+
+        def problems(self):
+            found = super().problems()
+            if self.generations > 1:
+                found.append(f"generations is {self.generations}, expected 1; for more: --method gws_self")
+            return found
 
     def teachers(self, role, pool, made):
         return [one for one in pool if one.generation == 0]

@@ -64,11 +64,12 @@ class WeakLabels:
         return table[:, :-1]
 
     def above_the_rest(self) -> "WeakLabels":
-        """The same lists with scores above those of the items that are not on them: above the last one's of a full
-        list, since what would follow scores about as high; of a shorter list above the collection's lowest, as before.
-        A list of equal scores keeps them."""
+        """The same lists with scores above those of the items that are not on them, which then count 0, in the
+        collection's mean, too: above the last one's of a full list, since what would follow scores about as high; of a
+        shorter list above the collection's lowest, as before. A list of equal scores keeps them."""
         last = np.where(self.scores[:, -1] < self.scores[:, 0], self.scores[:, -1], 0)[:, None]
-        return replace(self, scores=np.where(self.items >= 0, self.scores - last, 0).astype(np.float32))
+        scores = np.where(self.items >= 0, self.scores - last, 0).astype(np.float32)
+        return replace(self, scores=scores, corpus=scores.sum(axis=1) / np.float32(max(self.size, 1)))
 
     def normalised(self) -> "WeakLabels":
         """The same lists with scores from 0, the collection's lowest, to 1, each query's highest."""
@@ -105,13 +106,17 @@ def label(
 ) -> WeakLabels:
     """The top k items of each query by a labeller's scores; of equal scores the item that comes first.
 
-    scores_of(rows): (r, size) float, the scores of some queries for all items. Raises RunError, naming the labeller and
-    the query, for a score that is NaN or infinite, and for other shapes.
+    scores_of(rows): (r, size) float, the scores of some queries for all items; not asked where there are none, and no
+    query has a label. Raises RunError, naming the labeller and the query, for a score that is NaN or infinite, and for
+    other shapes.
     """
     if k < 1:
         raise RunError(f"weak labels: the top {k} items asked for, expected 1 or more.")
+    if not size:
+        none = np.zeros((len(queries), 1), dtype=np.float32)
+        return WeakLabels(labeller, identity, none.astype(np.int64) - 1, none, none[:, 0], 0)
     parts = [_top(np.zeros((0, size), dtype=np.float32), min(k, size))]
-    step = max(1, _AT_ONCE // max(size, 1))
+    step = max(1, _AT_ONCE // size)
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
         found = np.asarray(scores_of(rows), dtype=np.float32)

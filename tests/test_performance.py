@@ -7,7 +7,7 @@ import pytest
 
 from ftbench import performance
 from ftbench.errors import FtbenchError, RunError
-from ftbench.labels import label, read_labels
+from ftbench.labels import label, merged, read_labels
 from ftbench.performance import importance, predict
 
 QUERIES = ["red lamp", "soft red wool hat", "unknown"]
@@ -29,6 +29,21 @@ def test_labels_are_the_top_items_above_the_lowest_of_equal_scores_the_first():
     assert found.of(np.array([1, 0]), np.array([2, 1, 3])).tolist() == [[2, 0, 4], [1, 3, 0]]
     assert found.normalised().scores.tolist() == [[1, pytest.approx(1 / 3), 0], [1, 0.5, 0.5], [0, 0, 0]]
     assert _labels(k=9).items.shape == (3, 4)
+
+
+def test_above_the_rest_items_off_the_list_count_0_in_the_collection_s_mean_too():
+    """Lists 3 1 of two items above the lowest, and 4 2 2, full: above its last 2 0 0."""
+    found = _labels().above_the_rest()
+    assert found.scores.tolist() == [[3, 1, 0], [2, 0, 0], [0, 0, 0]]
+    assert found.corpus.tolist() == [1, 0.5, 0] and found.corpus.dtype == np.float32
+
+
+def test_a_collection_without_items_labels_no_query():
+    found = label("toy", "", None, QUERIES, 0, 3)
+    assert found.items.tolist() == [[-1]] * 3 and not found.labelled.any()
+    both = merged([found.above_the_rest().normalised(), found], [0.5, 0.5], QUERIES, 3)
+    assert not both.labelled.any() and len(both) == 3
+    assert predict("nqc", both, QUERIES).tolist() == [0, 0, 0]
 
 
 def test_labels_come_in_parts_like_whole():

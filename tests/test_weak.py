@@ -1,4 +1,4 @@
-"""Weak supervision: what rankers learn from whom, what is kept, what is served, and what is refused."""
+"""Weak supervision: what rankers learn from whom, what is kept and what is served."""
 
 from dataclasses import replace
 
@@ -8,10 +8,14 @@ import torch
 from test_trainer import encoder, trainer_of  # noqa: F401
 from test_weak_batches import FORMS, labels_of, sets_of
 
+from ftbench import latent
+from ftbench.embedder import Embedder
 from ftbench.encoders.base import weights_sha256
 from ftbench.errors import FtbenchError, RunError
+from ftbench.items import silent
 from ftbench.labels import label, merged
 from ftbench.method import load_method
+from ftbench.views import text_probes, views_of
 from ftbench.weak import reranked
 from ftbench.weak.generations import Generations
 from ftbench.weak.labellers import agreement, scores_of, shuffled
@@ -19,7 +23,7 @@ from ftbench.weak.labellers import agreement, scores_of, shuffled
 SMALL = {"ranker": "mean_pooling", "second": "late_interaction", "top": "5"}
 
 
-def _fit(name, toy, encoder, folder=None, track="weak", budget=3000.0, **settings):  # noqa: F811
+def fitted(name, toy, encoder, folder=None, track="weak", budget=3000.0, **settings):  # noqa: F811
     method = load_method(name, SMALL | settings, track)
     trainer = replace(trainer_of(encoder, budget=budget), folder=folder)
     return method, method.fit(*sets_of(toy, track), trainer)
@@ -42,7 +46,7 @@ TAUGHT = {
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_who_learns_from_whom(name, toy, encoder):  # noqa: F811
-    _, trained = _fit(name, toy, encoder)
+    _, trained = fitted(name, toy, encoder)
     assert [(stage.told["role"], stage.told["labels"]) for stage in trained.stages] == TAUGHT[name]
     assert trained.meter.spent <= 3000 * 1.1
     assert trained.steps == sum(stage.trained.steps for stage in trained.stages)
@@ -56,12 +60,32 @@ def test_greedy_adds_what_agrees_better_with_the_others_and_no_more(toy, encoder
              frozenset(["ranker-1", "bm25"]): 0.7, frozenset(["ranker-1", "second-1"]): 0.65,
              frozenset(["ranker-1", "bm25", "second-1"]): 0.7}  # fmt: skip
     monkeypatch.setattr(Generations, "agreement", lambda self, chosen: worth[frozenset(o.name for o in chosen)])
-    method, trained = _fit("gws_greedy", toy, encoder, generations="2")
+    method, trained = fitted("gws_greedy", toy, encoder, generations="2")
     assert [stage.told["labels"] for stage in trained.stages[2:]] == [["ranker-1", "bm25"]]
     made = Generations(method, *sets_of(toy), trainer_of(encoder))
     made.weak = one = made._weak_of("bm25")
     other = replace(one, name="ranker-1", generation=1, train=shuffled(one.train, 1.0, 0))
     np.testing.assert_array_equal(made.labels([other]).scores, made.mean([(other.train, 1.0)], "train").scores)
+
+
+def test_greedy_chooses_once_a_generation(toy, encoder, monkeypatch):  # noqa: F811
+    asked = []
+    monkeypatch.setattr(Generations, "agreement", lambda self, chosen: asked.append([o.name for o in chosen]) or 0.5)
+    trained = fitted("gws_greedy", toy, encoder, generations="3")[1]
+    pool, second = ["bm25", "ranker-1", "second-1"], ["ranker-2", "second-2"]
+    assert [names for names in asked if len(names) == 1] == [[name] for name in (*pool, *pool, *second)]
+    assert {tuple(stage.told["labels"]) for stage in trained.stages} == {("bm25",)}
+
+
+def test_the_end_of_a_judge_s_list_is_worth_next_to_nothing(toy, encoder):  # noqa: F811
+    """Cosines fall slowly: against the collection's lowest ranks 91 to 100 would agree nearly as well as the first."""
+    made = Generations(load_method("gws_greedy", SMALL | {"top": "100"}, "weak"), *sets_of(toy), trainer_of(encoder))
+    cosines = np.stack([np.random.default_rng(i).permutation(np.linspace(0.6, 0.1, 500)) for i in range(4)])
+    made.judge = own = label("judge", "", lambda rows: cosines[rows], made.data["valid"].query_texts, 500, 100)
+    one = made._weak_of("bm25")
+    worse = replace(own, items=np.roll(own.items, 10, axis=1))
+    assert made.agreement([replace(one, valid=own)]) == pytest.approx(1.0)
+    assert made.agreement([replace(one, valid=worse)]) < 0.1
 
 
 def test_agreement_is_with_a_judge_from_whom_nobody_learns(toy, encoder):  # noqa: F811
@@ -103,13 +127,13 @@ def test_with_judgements_agreement_is_with_them(toy, encoder):  # noqa: F811
 def test_it_stops_where_nothing_improves_and_serves_the_generation_before(toy, encoder, monkeypatch):  # noqa: F811
     values = iter([0.3, 0.5, 0.4, 0.9])
     monkeypatch.setattr(Generations, "_criterion", lambda *_: next(values))
-    method, trained = _fit("gws_self", toy, encoder, generations="4", stop="true", budget=5000.0)
+    method, trained = fitted("gws_self", toy, encoder, generations="4", stop="true", budget=5000.0)
     assert len(trained.stages) == 3
     assert trained.model is trained.stages[1].trained.model and method.made["ranker"].name == "ranker-2"
 
 
 def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(toy, encoder, tmp_path, monkeypatch):  # noqa: F811
-    whole = _fit("gws_self", toy, encoder, tmp_path / "whole")[1]
+    whole = fitted("gws_self", toy, encoder, tmp_path / "whole")[1]
     fit, calls = load_method("mean_pooling", track="weak").__class__.fit, []
 
     def stopping(self, *given):
@@ -120,22 +144,42 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(toy, encod
 
     monkeypatch.setattr("ftbench.method.TwoTower.fit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        _fit("gws_self", toy, encoder, tmp_path / "own")
+        fitted("gws_self", toy, encoder, tmp_path / "own")
     left = {p.name for p in (tmp_path / "own").iterdir()}
     assert {"ranker-1.json", "ranker-1.safetensors", "ranker-1-train.npz", "weak-bm25-train.npz"} <= left
     assert "ranker-2.json" not in left
     calls += [1] * 2
-    _, again = _fit("gws_self", toy, encoder, tmp_path / "own")
+    _, again = fitted("gws_self", toy, encoder, tmp_path / "own")
     assert len(calls) == 4 + 2
     assert weights_sha256(again.model) == weights_sha256(whole.model)
     assert again.meter == whole.meter and again.steps == whole.steps
     assert [s.told for s in again.stages] == [s.told for s in whole.stages]
 
 
-def test_a_damaged_checkpoint_is_made_again(toy, encoder, tmp_path):  # noqa: F811
-    whole = _fit("weak_supervision", toy, encoder, tmp_path)[1]
-    (tmp_path / "ranker-1.safetensors").write_bytes(b"no")
-    assert weights_sha256(_fit("weak_supervision", toy, encoder, tmp_path)[1].model) == weights_sha256(whole.model)
+def test_what_a_ranker_learns_beside_the_towers_is_kept_too(toy, encoder, tmp_path, monkeypatch):  # noqa: F811
+    """And nothing is trained again."""
+    settings = {"budget": 600.0, "ranker": "gated_fusion"}
+    one, whole = fitted("weak_supervision", toy, encoder, tmp_path, **settings)
+    monkeypatch.setattr("ftbench.method.TwoTower.fit", None)
+    two, again = fitted("weak_supervision", toy, encoder, tmp_path, **settings)
+    assert weights_sha256(again.model) == weights_sha256(whole.model) and again.meter == whole.meter
+    own, kept = (list(method.made["ranker"].method.learned()) for method in (one, two))
+    assert any(value.any() for value in own)
+    torch.testing.assert_close(kept, own, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("suffix", "old", "new"), [
+    (".safetensors", None, b"no"), (".json", None, b"{}"), (".json", b'"curve": [[', b'"curve": [[null, '),
+    (".json", b'"image_flops"', b'"flips"'), (".json", b'"adaptations": []', b'"adaptations": 1'),
+])  # fmt: skip
+def test_a_damaged_checkpoint_is_made_again(suffix, old, new, toy, encoder, tmp_path):  # noqa: F811
+    whole = fitted("weak_supervision", toy, encoder, tmp_path, budget=300.0)[1]
+    path = tmp_path / f"ranker-1{suffix}"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(old, new) if old else new)
+    assert path.read_bytes() != before
+    again = fitted("weak_supervision", toy, encoder, tmp_path, budget=300.0)[1]
+    assert weights_sha256(again.model) == weights_sha256(whole.model) and again.curve == whole.curve
 
 
 def test_a_later_generation_begins_with_the_weights_before_or_the_encoder_s_own(toy, encoder, monkeypatch):  # noqa: F811
@@ -146,15 +190,15 @@ def test_a_later_generation_begins_with_the_weights_before_or_the_encoder_s_own(
         return fit(self, train, valid, trainer)
 
     monkeypatch.setattr("ftbench.method.TwoTower.fit", watched)
-    trained = _fit("gws_self", toy, encoder, generations="2", start="previous")[1]
+    trained = fitted("gws_self", toy, encoder, generations="2", start="previous")[1]
     first = trained.stages[0].trained.model.state_dict()
     assert begun[0] is None and all(torch.equal(begun[1][name], value) for name, value in first.items())
-    _fit("gws_self", toy, encoder, generations="2", start="foundation")
+    fitted("gws_self", toy, encoder, generations="2", start="foundation")
     assert begun[2:] == [None, None]
 
 
 def test_a_later_generation_may_go_on_from_the_weights_before(toy, encoder):  # noqa: F811
-    models = [_fit("gws_self", toy, encoder, start=start)[1].model for start in ("foundation", "previous")]
+    models = [fitted("gws_self", toy, encoder, start=start)[1].model for start in ("foundation", "previous")]
     assert weights_sha256(models[0]) != weights_sha256(models[1])
 
 
@@ -163,8 +207,8 @@ def test_a_later_generation_may_go_on_from_the_weights_before(toy, encoder):  # 
                                     {"labeller": "bm25+mean_pooling"}, {"shuffled": "0.5"},
                                     {"labeller": "bm25:title_only=true"}])  # fmt: skip
 def test_every_option_trains_something_else(option, toy, encoder):  # noqa: F811
-    plain = _fit("gws_self", toy, encoder, generations="2")[1]
-    other = _fit("gws_self", toy, encoder, generations="2", **option)[1]
+    plain = fitted("gws_self", toy, encoder, generations="2")[1]
+    other = fitted("gws_self", toy, encoder, generations="2", **option)[1]
     assert all(np.isfinite(loss) for _, loss in other.curve)
     assert weights_sha256(other.model) != weights_sha256(plain.model)
 
@@ -175,14 +219,14 @@ def test_every_option_trains_something_else(option, toy, encoder):  # noqa: F811
      ("gws_greedy", "bm25+mean_pooling", 6000.0)],
 )  # fmt: skip
 def test_all_labelling_is_paid_from_the_budget(name, labeller, budget, toy, encoder):  # noqa: F811
-    trained = _fit(name, toy, encoder, budget=budget, labeller=labeller, generations="2",
-                   judge="single_view_clip")[1]  # fmt: skip
+    more = {} if name == "weak_supervision" else {"generations": "2"}
+    trained = fitted(name, toy, encoder, budget=budget, labeller=labeller, judge="single_view_clip", **more)[1]
     assert 0.85 * budget < trained.meter.spent <= 1.05 * budget
 
 
 def test_what_is_observed_is_of_the_training_queries(toy, encoder):  # noqa: F811
     """By hand from the ranker's own scores and the weak labels."""
-    method, trained = _fit("weak_supervision", toy, encoder)
+    method, trained = fitted("weak_supervision", toy, encoder)
     made = Generations(method, *sets_of(toy), trainer_of(encoder))
     weak = made._weak_of("bm25").train
     scores = scores_of(trained.stages[0].method, trained, made.data["train"], made.trainer)(slice(0, len(weak)))
@@ -192,6 +236,34 @@ def test_what_is_observed_is_of_the_training_queries(toy, encoder):  # noqa: F81
         logs = own - np.log(np.exp(own - own.max()).sum()) - own.max()
         found.append(np.log(np.exp(logs + 5.0 * label_).sum()))
     assert trained.stages[0].told["observed"] == pytest.approx(np.mean(np.array(found)[weak.labelled]), abs=1e-4)
+
+
+def test_labels_of_the_posterior_are_those_of_the_model(toy, encoder):  # noqa: F811
+    """With lists of all items, so that nothing is cut off: softmax of what a generation learns from is the E-step."""
+    train, _ = sets_of(toy)
+    size = len(train.item_ids)
+    settings = {"generations": "1", "mix": "posterior", "strength": "2.5", "top": str(size)}
+    method, trained = fitted("gws_self", toy, encoder, budget=300.0, **settings)
+    made = Generations(method, *sets_of(toy), trainer_of(encoder))
+    made.weak, first = made._weak_of("bm25"), trained.stages[0]
+    scores = scores_of(first.method, first.trained, train, made.trainer)
+    own = made._lists("ranker-1", first.method, first.trained, "train", scores)
+    found = made.labels([replace(made.weak, name="ranker-1", generation=1, train=own)])
+    everything = np.arange(len(own)), np.arange(size)
+    weak = torch.from_numpy(made.weak.train.normalised().of(*everything))
+    embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
+    asked, items = (first.method.embed(views, embedder) for views in (text_probes(train.query_texts), train.views))
+    logits = trained.model.logit_scale.detach() * torch.from_numpy(asked @ items.T)
+    expected = latent.posterior(logits, weak, 2.5)
+    torch.testing.assert_close(torch.from_numpy(found.of(*everything)).softmax(1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_validation_split_without_items_labels_nothing(toy, encoder):  # noqa: F811
+    train, valid = sets_of(toy)
+    none = replace(valid, item_ids=(), views=valid.views.take(np.arange(0)))
+    method = load_method("gws_self", SMALL | {"generations": "2", "labeller": "bm25+mean_pooling"}, "weak")
+    trained = method.fit(train, none, trainer_of(encoder, budget=1000.0))
+    assert [stage.told["criterion"] for stage in trained.stages] == [None, None]
 
 
 def test_a_catalogue_without_validation_queries_is_trained_on_but_nothing_is_stopped_by_it(toy, encoder):  # noqa: F811
@@ -217,11 +289,7 @@ def test_reranking_keeps_the_candidates_first_and_the_rest_in_order():
 
 
 def test_the_second_ranker_reorders(toy, encoder):  # noqa: F811
-    from ftbench.embedder import Embedder
-    from ftbench.items import silent
-    from ftbench.views import text_probes, views_of
-
-    method, trained = _fit("gws_cross", toy, encoder, generations="1", serve="rerank", candidates="3")
+    method, trained = fitted("gws_cross", toy, encoder, generations="1", serve="rerank", candidates="3")
     embedder = Embedder(trained, encoder, torch.device("cpu"), silent)
     views, probes = views_of(toy, toy.rows("test")), text_probes(["red lamp 30", "room 31"])
     found = method.score(probes, views, embedder)
@@ -258,53 +326,3 @@ def test_shuffling_exchanges_the_lists_of_a_share_of_the_queries():
     assert 20 <= moved.sum() <= 25 and found.identity != labels.identity
     assert sorted(map(tuple, found.items.tolist())) == sorted(map(tuple, labels.items.tolist()))
     np.testing.assert_array_equal(shuffled(labels, 0.0, 0).items, labels.items)
-
-
-# --- bad input
-
-
-def _method_file(tmp_path, body):
-    path = tmp_path / "labeller.py"
-    path.write_text(
-        "import numpy as np\nfrom ftbench import method\n\n\nclass Method(method.Method):\n    lexical = True\n\n"
-        "    def score(self, probes, gallery):\n"
-        f"        found = np.random.default_rng(0).random((len(probes), len(gallery)))\n{body}        return found\n"
-    )
-    return str(path)
-
-
-def test_labellers_that_do_not_exist_or_may_not_label_are_refused():
-    with pytest.raises(FtbenchError, match="labeller=bm24: unknown method 'bm24'.*Did you mean 'bm25'"):
-        load_method("weak_supervision", {"labeller": "bm24"}, "weak")
-    with pytest.raises(FtbenchError, match="oracle reads what no method may"):
-        load_method("weak_supervision", {"labeller": "oracle"}, "weak")
-    with pytest.raises(FtbenchError, match="ranker=bm25: it is no two-tower method"):
-        load_method("weak_supervision", {"ranker": "bm25"}, "weak")
-
-
-def test_a_labeller_that_gives_no_numbers_is_named_with_the_query(toy, encoder, tmp_path):  # noqa: F811
-    name = _method_file(tmp_path, "        found[3, 1] = np.nan\n")
-    with pytest.raises(RunError, match="labeller labeller gave the query 'lamp for room 3' a score that is NaN"):
-        _fit("weak_supervision", toy, encoder, labeller=name)
-
-
-def test_a_query_without_labels_counts_for_nothing_and_is_counted(toy, encoder, tmp_path):  # noqa: F811
-    name = _method_file(tmp_path, "        found[:3] = 0.5\n        found[3, 1:] = 0\n")
-    _, trained = _fit("weak_supervision", toy, encoder, labeller=name)
-    assert trained.stages[0].told["unlabelled"] == 3
-    with pytest.raises(RunError, match="scores all items alike for each of the 20 training queries"):
-        _fit("weak_supervision", toy, encoder, labeller=_method_file(tmp_path, "        found[:] = 1\n"))
-
-
-def test_a_budget_that_labelling_would_spend_is_refused(toy, encoder):  # noqa: F811
-    with pytest.raises(RunError, match="labelling takes .* Give more"):
-        _fit("gws_self", toy, encoder, budget=100.0)
-
-
-def test_settings_are_checked_together():
-    with pytest.raises(FtbenchError, match="3 problems"):
-        load_method("gws_self", {"generations": "0", "temperature": "0", "drop": "1"}, "weak")
-    with pytest.raises(FtbenchError, match="serve=rerank needs a second ranker"):
-        load_method("gws_self", {"serve": "rerank"}, "weak")
-    with pytest.raises(FtbenchError, match="log odds, which loss=pairwise cannot learn"):
-        load_method("gws_self", {"mix": "posterior", "loss": "pairwise"}, "weak")

@@ -23,11 +23,12 @@ from ftbench.performance import NAMES as PREDICTORS
 from ftbench.trainer import Trained, Trainer
 from ftbench.vectors import as_float32, probe_vectors, scorer
 from ftbench.weak.generations import Generations
-from ftbench.weak.labellers import Opinion, weak_labeller
+from ftbench.weak.labellers import Opinion, told_apart, weak_labeller, with_parts
 
 __all__ = ["Config", "Opinion", "WeakSupervision", "last"]
 
 _AT_ONCE = 64  # probes whose scores are held at a time
+_GENERATIONS = 50
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Config:
     labeller: str = "bm25"  # weak labellers, methods by name or file, bm25:title_only=true; the mean of several with +
     ranker: str = "factorized_transport"  # a two-tower method; its item vectors are what is served
     second: str = "late_interaction"  # a ranker of another architecture, that scores a query against an item's views
-    generations: int = 3  # at most
+    generations: int = 3  # at most, and no more than 50
     top: int = 100  # items that a labeller names for a query
     loss: Literal["listwise", "pairwise", "regression"] = "listwise"
     temperature: float = 0.1  # of labels, which go from 0 to 1: softens them, and draws a list's items for a batch
@@ -49,11 +50,16 @@ class Config:
     alignment_weight: float = 1.0  # of the rankers' image-text loss beside the ranking loss
     importance: Literal["none", "nqc", "wig", "smv", "clarity", "entropy"] = "none"  # predictor that weighs queries
     clip: float = 3.0  # predicted performance counts up to so many times its mean; weights then have mean 1
-    drop: float = 0.0  # share of queries of the lowest predicted performance left out; the others then count alike
+    drop: float = 0.0  # share of queries left out, the lowest by importance (none: nqc); the others then count alike
     stop: bool = False  # at the first generation that does not improve what is observed of validation queries
     serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
     candidates: int = 100  # that are reranked
     shuffled: float = 0.0  # share of queries that get another's weak labels: a worse labeller, for studies
+
+    @property
+    def labellers(self) -> list[str]:
+        """The weak labellers one by one."""
+        return [spec.strip() for spec in self.labeller.split("+")]
 
     def problems(self):
         least = {"generations": 1, "top": 1, "alignment_weight": 0, "strength": 0, "candidates": 1}
@@ -63,6 +69,8 @@ class Config:
         found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1" for k in ("keep", "shuffled")
                   if not 0 <= getattr(self, k) <= 1]  # fmt: skip
         found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
+        if self.generations > _GENERATIONS:
+            found.append(f"generations is {self.generations}, expected at most {_GENERATIONS}: a record has room for 100 rankers, two in each")  # noqa: E501  # fmt: skip
         if self.mix == "posterior" and self.loss != "listwise":
             found.append(f"mix=posterior gives log odds, which loss={self.loss} cannot learn; expected loss=listwise")
         for key in ("labeller", "judge", "ranker", "second"):
@@ -74,7 +82,7 @@ class Config:
 
     def _check(self, key):
         if key in ("labeller", "judge"):
-            for spec in self.labeller.split("+") if key == "labeller" else [self.judge]:
+            for spec in self.labellers if key == "labeller" else [self.judge]:
                 weak_labeller(spec)
         elif not isinstance(load_method(getattr(self, key)), TwoTower):
             raise RunError("it is no two-tower method, which weak labels could train")
@@ -115,8 +123,10 @@ class WeakSupervision(Method):
 
     @cached_property
     def parts(self):
-        labellers = [weak_labeller(spec) for spec in self.config.labeller.split("+")]
-        return tuple({part.name: part for part in (*labellers, *self.rankers.values())}.values())
+        called = [weak_labeller(spec) for spec in self.config.labellers]
+        called += [] if self.keeps else [weak_labeller(self.config.judge)]
+        found = [part for one in (*called, *self.rankers.values()) for part in with_parts(one)]
+        return tuple({told_apart(part): part for part in found}.values())
 
     def __init__(self, config=None):
         super().__init__(config)
@@ -124,8 +134,15 @@ class WeakSupervision(Method):
             raise RunError("serve=rerank needs a second ranker, which this form does not have; expected serve=ranker")
         if self.config.mix == "posterior" and not self.keeps:
             raise RunError("mix=posterior weighs a ranker against the weak labels, of which this form keeps as many as it chooses; expected mix=mean")  # noqa: E501  # fmt: skip
-        if not self.keeps and self.config.judge in self.config.labeller.split("+"):
+        labellers = {told_apart(weak_labeller(spec)) for spec in self.config.labellers}
+        if not self.keeps and told_apart(weak_labeller(self.config.judge)) in labellers:
             raise RunError(f"judge={self.config.judge} is a labeller, too, and would agree with itself. Name another: --set judge=single_view_clip")  # noqa: E501  # fmt: skip
+        if len({told_apart(ranker) for ranker in self.rankers.values()}) < len(self.roles):
+            raise RunError(f"ranker and second are both {self.config.second}, and two alike err alike; expected two methods of different architecture: --set ranker=factorized_transport --set second=late_interaction")  # noqa: E501  # fmt: skip
+        files = {part.name: part.path.resolve() for part in self.parts}
+        for part in self.parts:
+            if files[part.name] != part.path.resolve():
+                raise RunError(f"{part.path} and {files[part.name]} are both named {part.name}, by which a record tells methods apart. Rename one of them.")  # noqa: E501  # fmt: skip
 
     @property
     def lexical(self):

@@ -18,13 +18,14 @@ from ftbench.files import write_atomic
 from ftbench.labels import WeakLabels, label, merged, read_labels
 from ftbench.method import Method
 from ftbench.settings import TrainerConfig
-from ftbench.trainer import Meter, Trained, Trainer
+from ftbench.trainer import Meter, Towers, Trained, Trainer
 from ftbench.weak.labellers import (
     SPLITS,
     Opinion,
     agreement,
     cost_of,
     count,
+    gains_of,
     identity_of,
     judged,
     library_sha256,
@@ -33,6 +34,8 @@ from ftbench.weak.labellers import (
     shuffled,
     weak_labeller,
 )  # fmt: skip
+
+_LEARNED = "beside the towers "  # begins the names of what a kept ranker learned so
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,17 @@ class Generations:
 
     def run(self) -> dict[str, Opinion]:
         """What to serve: the rankers by role. The first one's `trained` has the cost and the stages of all."""
-        pool = [self._weak_of(spec) for spec in self.config.labeller.split("+")]
+        pool = [self._weak_of(spec) for spec in self.config.labellers]
         self.weak = self._together(pool)
         judge, self.judge = self._judge(), None
         if judge:
             self.judge = judge.valid
+        known = self.judge.labelled.any() if judge else gains_of(self.data["valid"])
+        if not self.form.keeps and not known:
+            raise RunError(
+                "this form chooses labellers by validation queries, and neither the judge nor a judgement knows any. "
+                "Try a form without a choice: --method gws_joint"
+            )
         if self.config.stop and not self.weak.valid.labelled.any() and not self.data["valid"].judgements:
             raise RunError(
                 "stop=true looks at what is observed of validation queries, and the labeller labels none of them. "
@@ -119,8 +128,7 @@ class Generations:
     def _as_it_comes(self, spec: str) -> tuple[Method, Trained | None]:
         """A labeller, with the encoder's own weights where it is one that could be trained."""
         method = weak_labeller(spec)
-        zero_shot = replace(self.trainer, zero_shot=True)
-        return method, method.fit(*self.data.values(), zero_shot) if method.trained else None
+        return method, method.fit(*self.data.values(), replace(self.trainer, zero_shot=True))
 
     def _judge(self) -> Opinion | None:
         """Whose lists of validation queries a form that chooses labellers goes by; None where judgements do that."""
@@ -195,12 +203,13 @@ class Generations:
     def agreement(self, chosen: Sequence[Opinion]) -> float:
         """How good the mean of some labellers is, from 0 to 1, on the validation queries, which no ranker has seen:
         ndcg@10 by judgements where a person gave them; else by the judge's labels, which nobody learns from, queries
-        weighted by their predicted performance (nqc of the judge's lists)."""
+        weighted by their predicted performance (nqc of the judge's lists). An item counts by how far the judge has it
+        above the last on its list, since all items of a long list score alike against the collection's lowest."""
         valid = self.data["valid"]
         lists = self.mean([(one.valid, 1 / len(chosen)) for one in chosen], "valid")
         if valid.judgements:
             return judged(lists, valid)
-        values = agreement(lists, self.judge)
+        values = agreement(lists, self.judge.above_the_rest())
         known = ~np.isnan(values)
         weights = performance.importance(
             performance.predict("nqc", self.judge, valid.query_texts), known, self.config.clip
@@ -220,9 +229,9 @@ class Generations:
         targets = self._targets(teachers)
         settings, initial = self._share(), self._initial(generation, role)
         state = _digest(targets, settings, initial)
-        trained = self._found(name, state)
+        train = replace(self.data["train"], targets=targets)
+        trained = self._found(name, state, method, train)
         if trained is None:
-            train = replace(self.data["train"], targets=targets)
             trained = method.fit(train, self.data["valid"], replace(self.trainer, config=settings, initial=initial))
             self._keep(name, state, method, trained)
         self.latest[role] = trained
@@ -247,15 +256,20 @@ class Generations:
         config, last = self.trainer.config, self.config.generations
         trainings = sum(len(self._roles(generation)) for generation in range(1, last + 1))
         train, valid = (cost_of(self.data[split], self.trainer.encoder) for split in SPLITS)
-        dense = sum(weak_labeller(spec).trained for spec in self.config.labeller.split("+"))
+        dense = sum(weak_labeller(spec).trained for spec in self.config.labellers)
         looks = trainings + dense + (self.judge is not None and weak_labeller(self.config.judge).trained)
         labelling = (trainings - len(self._roles(last)) + dense) * train + looks * valid
-        budget = (config.budget - labelling) / trainings
-        if config.budget and budget <= 0 and self.trainer.board != "equal-steps":
+        budget, fewer = (config.budget - labelling) / trainings, "or take fewer generations (--set generations=1)."
+        by_steps = self.trainer.board == "equal-steps" or self.trainer.encoder.locked
+        if by_steps and 0 < config.steps < trainings:
+            raise RunError(
+                f"{config.steps} steps are for {trainings} trainings, less than one each. Give more (--set "
+                f"trainer.steps={100 * trainings}) {fewer}"
+            )
+        if not by_steps and config.budget and budget <= 0:
             raise RunError(
                 f"a budget of {config.budget:,.0f} is for {trainings} trainings, and labelling takes {labelling:,.0f} "
-                f"of it. Give more (--set trainer.budget={4 * labelling:.0f}) or take fewer generations (--set "
-                "generations=1)."
+                f"of it. Give more (--set trainer.budget={4 * labelling:.0f}) {fewer}"
             )
         return replace(config, budget=max(budget, 0.0), steps=config.steps // trainings)
 
@@ -267,30 +281,42 @@ class Generations:
 
     # --- what is kept, so that a stopped run goes on
 
-    def _found(self, name: str, state: str) -> Trained | None:
-        """A ranker that was trained before the run was stopped, from the same state; None where there is none."""
-        folder = self.trainer.folder
+    def _found(self, name: str, state: str, method, train: TrainingSet) -> Trained | None:
+        """A ranker that was trained before the run was stopped, from the same state; None where there is none. What it
+        learned beside the towers is made as at a training's begin, then set."""
+        folder, trainer = self.trainer.folder, self.trainer
         if folder is None or not (folder / f"{name}.json").is_file():
             return None
         try:
             told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
             if told["state"] != state:
                 return None
-            model = self.trainer.encoder.build(self.trainer.seed)
-            model.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
+            tensors, model = load_file(folder / f"{name}.safetensors"), trainer.start()[0]
+            learned = [tensors.pop(key) for key in sorted(tensors) if key.startswith(_LEARNED)]
+            model.load_state_dict(tensors)
+            meter = Meter(**told["meter"])
+            curve = tuple((int(step), float(loss)) for step, loss in told["curve"])
+            found = Trained(model.eval(), meter, told["steps"], told["seconds"], curve, tuple(told["adaptations"]))
+            if learned:
+                towers = Towers(model, trainer.encoder, trainer.device, replace(meter))
+                towers.open(train, trainer.progress("Reading features"))
+                with torch.no_grad():
+                    method.begin(train, towers)
+                    for own, value in zip(method.learned(), learned, strict=True):
+                        own.copy_(value)
+            return found
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
             return None
-        curve = tuple((int(step), float(loss)) for step, loss in told["curve"])
-        return Trained(model.to(self.trainer.device).eval(), Meter(**told["meter"]), told["steps"], told["seconds"],
-                       curve, tuple(told["adaptations"]))  # fmt: skip
 
     def _keep(self, name: str, state: str, method, trained: Trained) -> None:
-        """Keep a ranker; not one that learns more than the towers, which is trained again."""
+        """Keep a ranker: its towers and what it learned beside them."""
         folder = self.trainer.folder
-        if folder is None or tuple(method.learned()):
+        if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: value.detach().cpu().contiguous() for key, value in trained.model.state_dict().items()}
+        tensors = dict(trained.model.state_dict())
+        tensors |= {f"{_LEARNED}{place:04}": value for place, value in enumerate(method.learned())}
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         write_atomic(folder / f"{name}.safetensors", save(tensors))
         told = {key: getattr(trained, key) for key in ("steps", "seconds", "curve", "adaptations")}
         told |= {"state": state, "meter": asdict(trained.meter)}

@@ -46,20 +46,41 @@ class Opinion:
 def weak_labeller(spec: str) -> Method:
     """A labeller by name or file, with settings of its own: bm25, or bm25:title_only=true.
 
-    Raises FtbenchError for an unknown name or setting, RunError for a method that reads what no labeller may.
+    Raises FtbenchError for an unknown name or setting, RunError for a method that reads what no labeller may, learns
+    from labellers itself, or calls methods as judgements tuned them.
     """
     name, _, rest = spec.strip().partition(":")
     settings = dict(pair.partition("=")[::2] for pair in rest.split(":") if pair)
     found = load_method(name, settings)
     if not found.ranked:
-        raise RunError(f"labeller={spec}: {name} reads what no method may; expected bm25, or any other ranked method.")
+        raise RunError(f"{name} reads what no method may; expected bm25, or any other ranked method.")
+    if found.home.startswith("weak"):
+        raise RunError(
+            f"{name} learns from weak labels itself; expected a method that labels as it comes, such as bm25."
+        )
+    tuned = [part.name for part in with_parts(found) if part.tuned.get(part.track)]
+    if tuned:
+        raise RunError(
+            f"{name} calls {' and '.join(tuned)} with settings that a search chose by judgements, of which labels may "
+            "know nothing; expected a method that labels as it comes, such as bm25."
+        )
     return found
+
+
+def with_parts(method: Method) -> list[Method]:
+    """A method and all that it calls."""
+    return [method, *(own for part in method.parts for own in with_parts(part))]
+
+
+def told_apart(method: Method) -> tuple[Path, str]:
+    """What is the same of two methods that are the same: their file and settings."""
+    return method.path.resolve(), json.dumps(asdict(method.config), sort_keys=True)
 
 
 def scores_of(method: Method, trained: Trained | None, data: TrainingSet, trainer: Trainer) -> Callable:
     """rows (a slice of queries) -> (r, n) float32: a method's scores of a training set's items; those of a method that
-    embeds are its products times the model's scale, the logits that it trained. An item without any view has the
-    lowest of its row."""
+    embeds are those of a search times the model's learned scale: logits, near those that it trained, whose maximum over
+    views may have been a smooth one. An item without any view has the lowest of its row."""
     probes, gallery = text_probes(list(data.query_texts)), data.views
     embedder = trained and Embedder(trained, trainer.encoder, trainer.device, silent)
     if method.lexical:
@@ -73,7 +94,7 @@ def scores_of(method: Method, trained: Trained | None, data: TrainingSet, traine
     def told(rows: slice) -> np.ndarray:
         parts = [score(part) for part in np.array_split(asked[rows], max(1, -(-(rows.stop - rows.start) // _AT_ONCE)))]
         found = np.concatenate(parts)
-        there = found > LOWEST
+        there = found != LOWEST  # NaN stays, for whoever reads scores to refuse
         return scale * np.where(there, found, np.where(there, found, np.inf).min(axis=1, keepdims=True))
 
     return told
@@ -143,16 +164,21 @@ def agreement(own: WeakLabels, weak: WeakLabels) -> np.ndarray:
     return found
 
 
-def judged(lists: WeakLabels, valid: TrainingSet) -> float:
-    """ndcg@10 of lists by a validation split's judgements, the mean over the queries that have any."""
+def gains_of(valid: TrainingSet) -> dict[int, dict[int, float]]:
+    """A validation split's judgements above 0: for each query that has any the gain of each item, by position."""
     queries = {query: i for i, query in enumerate(valid.query_ids)}
     items = {item: i for i, item in enumerate(valid.item_ids)}
     gains: dict[int, dict[int, float]] = {}
     for one in valid.judgements:
         if one.gain > 0 and one.query_id in queries and one.item_id in items:
             gains.setdefault(queries[one.query_id], {})[items[one.item_id]] = one.gain
+    return gains
+
+
+def judged(lists: WeakLabels, valid: TrainingSet) -> float:
+    """ndcg@10 of lists by a validation split's judgements, the mean over the queries that have any."""
     found = []
-    for query, own in gains.items():
+    for query, own in gains_of(valid).items():
         ranked = [own.get(int(item), 0.0) for item in lists.items[query]]
         found.append(dcg(ranked) / dcg(sorted(own.values(), reverse=True)))
     return float(np.mean(found)) if found else 0.0
@@ -168,9 +194,13 @@ def library_sha256() -> str:
 
 
 def identity_of(method: Method, trained: Trained | None, data: TrainingSet, k: int) -> str:
-    """The SHA-256 of what a labeller's lists depend on: its file and settings, the library, the model, items,
-    queries, k."""
+    """The SHA-256 of what a labeller's lists depend on: files and settings, its own and of what it calls, the library,
+    the model, items, queries, k."""
     weights = weights_sha256(trained.model.model) if trained else None
-    about = [library_sha256(), method.name, asdict(method.config), weights, k, data.item_ids, data.query_texts]
-    told = json.dumps(about)
-    return hashlib.sha256(told.encode() + method.path.read_bytes()).hexdigest()
+    methods = with_parts(method)
+    about = [[own.name, asdict(own.config)] for own in methods]
+    about += [library_sha256(), weights, k, data.item_ids, data.query_texts]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for own in methods:
+        digest.update(hashlib.sha256(own.path.read_bytes()).digest())
+    return digest.hexdigest()
