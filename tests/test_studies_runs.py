@@ -367,26 +367,3 @@ def test_a_cell_that_lacks_the_measure_is_not_compared():
     study = load_study("recall500")
     done = all_made(study, lambda cell: 0.0)
     assert not recall500._gains({key: replace(one, also={}) for key, one in done.items()})
-
-
-# --- weak supervision
-
-
-def test_weak_supervision_is_judged_against_its_labeller_its_first_generation_and_judgements():
-    strong = {"bm25": 0.0, "weak_supervision": 0.05, "gws_joint": 0.12, "factorized_transport": 0.2}
-    study = load_study("weak-supervision")
-    done = all_made(study, lambda cell: strong.get(cell.request.method, 0.06))
-    said = text_of(study.outcome(done))
-    assert said.count("beats its labeller, bm25, on studio. It holds here.") == 1
-    assert said.count("The best is gws_joint") == 2
-    assert said.count("beats one generation on studio. It holds here.") == 1
-    assert re.search(r"It holds here[.] gws_joint: 0[.]6\d+ of 0[.]6\d+, 8\d%", said)
-    worse = text_of(study.outcome(all_made(study, lambda cell: 0.2 * (cell.request.method == "bm25"))))
-    assert worse.count("It does not hold here") >= 4
-
-
-def test_weights_hurt_only_where_they_do_on_average():
-    study = load_study("weak-supervision")
-    for sign, verdict in ((1, "It holds here"), (-1, "It does not hold here")):
-        done = all_made(study, lambda cell, sign=sign: 0.05 * sign * ("nqc" in cell.key))
-        assert f"query weights do not hurt on average. {verdict}" in text_of(study.outcome(done))
