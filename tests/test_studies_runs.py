@@ -208,6 +208,12 @@ def test_the_rivals_at_scale_are_the_best_of_the_committed_smaller_catalogue():
         found = {name: recall500._score(recall500._measured(done, small, task, name)) for name in rivals}
         best = sorted(found, key=found.get, reverse=True)[:5]
         assert set(best) == set(recall500.AT_SCALE["multi-view"][task])
+    middle = recall500.SCALES[1]
+    for kind, rivals in recall500.AT_LARGEST.items():
+        for task, chosen in rivals.items():
+            asked = middle.rivals[kind][task]
+            found = {name: recall500._score(recall500._measured(done, middle, task, name)) for name in asked}
+            assert set(sorted(found, key=found.get, reverse=True)[: len(chosen)]) == set(chosen)
 
 
 def test_the_reference_method_is_judged_by_the_leading_group_and_against_one_vector_methods():
