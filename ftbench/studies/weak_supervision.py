@@ -41,6 +41,7 @@ LABELLERS = {
     "a quarter of the labels shuffled": {"shuffled": "0.25"},
     "three quarters shuffled": {"shuffled": "0.75"},
 }
+_COLOURS = dict(zip((ONE, *FORMS), (GREY, *COLOURS), strict=False))
 _DATA = ("studio", "magento-luma")
 _SHARE = 0.8  # of the supervised ranker, that is to be reached
 _HARM = 0.01  # nDCG@10 that query weights may cost on average and count as harmless; the claim states it
@@ -150,6 +151,20 @@ def _curve(cells: Sequence[Done], measure: str) -> list[float]:
     return [sum(values) / len(values) for values in zip(*curves, strict=False) if None not in values]
 
 
+def _lines(axes, cells: Mapping[str, Sequence[Done]], measure: str) -> None:
+    """A line over generations for each form."""
+    for form, own in cells.items():
+        curve = _curve(own, measure)
+        axes.plot(range(1, len(curve) + 1), curve, marker="o", color=_COLOURS[form])
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _key(canvas, axes) -> None:
+    for form, colour in _COLOURS.items():
+        axes.plot([], [], color=colour, marker="o", label=form.replace("_", " "))
+    canvas.legend(loc="outside upper center", ncols=3)
+
+
 def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
     cells = {form: seeds_of(done, f"studio-{form}")[0] for form in (ONE, *FORMS)}
     cells = {form: own for form, own in cells.items() if own}
@@ -167,12 +182,8 @@ def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
 
     def draw(canvas):
         panels = canvas.subplots(1, len(_MEASURES))
-        colours = dict(zip((ONE, *FORMS), (GREY, *COLOURS), strict=False))
         for axes, (measure, title) in zip(panels, _MEASURES.items(), strict=True):
-            for form, own in cells.items():
-                curve = _curve(own, measure)
-                label = form.replace("_", " ") if axes is panels[0] else None
-                axes.plot(range(1, len(curve) + 1), curve, marker="o", color=colours[form], label=label)
+            _lines(axes, cells, measure)
             for name, own in lines.items():
                 values = [cell.record["scores"][measure]["mean"] for cell in own]
                 if values and None not in values:
@@ -181,8 +192,7 @@ def _curves(done: Mapping[str, Done]) -> tuple[list[str], list[Figure]]:
                                   ha="right", va="bottom", fontsize=10)  # fmt: skip
             axes.set_title(title)
             axes.set_xlabel("generation")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        canvas.legend(loc="outside upper center", ncols=3)
+        _key(canvas, panels[0])
 
     caption = (
         "What the served ranker reaches after each generation, mean over seeds, studio's test split. Dashed: the "
@@ -281,7 +291,7 @@ def _curves_by_labeller(done: Mapping[str, Done]) -> list[Figure]:
              for place, (label, settings) in enumerate(LABELLERS.items())}  # fmt: skip
     names["bm25, queries weighted by nqc"] = "{}-nqc"
     panels = {
-        label: {form: done[key] for form in (ONE, *FORMS) if (key := f"{name.format(form)}-0") in done}
+        label: {form: [done[key]] for form in (ONE, *FORMS) if (key := f"{name.format(form)}-0") in done}
         for label, name in names.items()
     }
     panels = {label: cells for label, cells in panels.items() if cells}
@@ -291,18 +301,12 @@ def _curves_by_labeller(done: Mapping[str, Done]) -> list[Figure]:
 
         def draw(canvas, measure=measure, title=title):
             drawn = canvas.subplots(rows, 3, sharex=True, sharey=True, squeeze=False).ravel()
-            colours = dict(zip((ONE, *FORMS), (GREY, *COLOURS), strict=False))
             for axes, (label, cells) in zip(drawn, panels.items(), strict=False):
-                for form, cell in cells.items():
-                    curve = _curve([cell], measure)
-                    axes.plot(range(1, len(curve) + 1), curve, marker="o", markersize=4, color=colours[form])
+                _lines(axes, cells, measure)
                 axes.set_title(label, fontsize=10, wrap=True)
-                axes.xaxis.get_major_locator().set_params(integer=True)
             for axes in drawn[len(panels) :]:
                 axes.set_axis_off()
-            for form, colour in colours.items():
-                drawn[0].plot([], [], color=colour, marker="o", label=form.replace("_", " "))
-            canvas.legend(loc="outside upper center", ncols=3)
+            _key(canvas, drawn[0])
             canvas.supxlabel("generation", fontsize=12)
             canvas.supylabel(title, fontsize=12)
 
