@@ -1,6 +1,7 @@
 """The `ftbench` command. Heavy imports wait until a command needs them, so that help is there at once."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -313,6 +314,7 @@ def main() -> None:
     """Entry point of the console script. A mistake of the user's gives one message, no traceback; exit code 1."""
     # threads that wait must not spin: on a busy machine that makes a step ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as after Ctrl-C
     try:
         app(prog_name="ftbench", standalone_mode=True)
     except FtbenchError as problem:

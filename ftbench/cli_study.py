@@ -58,8 +58,12 @@ def study(
         rows = work.listing(chosen, options)
         print("\n".join(_lines(rows, shutil.get_terminal_size((200, 24)).columns)))
         done = sum(state.startswith("done") for _, _, state in rows)
-        cap = "no cap" if full else f"at most {chosen.hours:g} h"
-        print(f"{done} of {counted(len(rows), 'cell')} done, {cap}")
+        beyond = 0 if full else len(chosen.cells(True)) - len(rows)
+        print(
+            f"{done} of {counted(len(rows), 'cell')} done, "
+            + ("no cap" if full else f"at most {chosen.hours:g} h")
+            + (f"; {beyond} more with --full" if beyond else "")
+        )
         return
 
     def tell(line: str) -> None:
@@ -77,6 +81,6 @@ def _lines(rows: Sequence[tuple[str, Sequence[str], str]], width: int) -> list[s
         short, _, error = state.partition(": ")
         apart = [word for word in parts if counts[word] < len(rows) and word.replace("seed ", "-") not in key]
         rest = ", ".join([*([error] if error else []), *sorted(apart, key=counts.get)])
-        line = " ".join(f"{key:<{wide}}  {short or 'not made':<11}  {rest}".rstrip().splitlines())
+        line = " ".join(f"{key:<{wide}}  {short or 'not made':<12}  {rest}".rstrip().splitlines())
         lines.append(line if len(line) <= width else line[: width - 1] + "…")
     return lines

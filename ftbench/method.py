@@ -34,6 +34,13 @@ from ftbench.views import Views, view_weights
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,79}")  # as records have it
 
+_CALLED = {  # what of a method is called, with what
+    "fit": ("train", "valid", "trainer"),
+    "embed": ("views", "embedder"),
+    "score": ("probes", "gallery"),
+    "loss": ("batch", "towers", "generator"),
+}
+
 
 class Method:
     """What every method declares. Subclass it in one file of `baselines/` (or your own file) and name the class Method.
@@ -331,6 +338,14 @@ def load_method(name: str, overrides: dict[str, str] | None = None, track: str =
     base, needed = (TwoTower, "loss") if issubclass(cls, TwoTower) else (Method, "score" if cls.lexical else "embed")
     if getattr(cls, needed) is getattr(base, needed):
         raise MethodError(f"method {name}: its class Method has no function {needed}. See CONTRIBUTING.md.")
+    for called, names in _CALLED.items():
+        names = [*names, "embedder"] if called == "score" and cls.trained else names
+        own = getattr(cls, called, None)
+        if own is not getattr(Method, called, None):
+            try:
+                inspect.signature(own).bind("self", *names)
+            except TypeError as problem:
+                raise MethodError(f"method {name}: its {called} cannot be called as {called}({', '.join(names)}): {problem}. See CONTRIBUTING.md.") from None  # noqa: E501  # fmt: skip
     own = {key: value for key, value in cls.tuned.get(track, {}).items() if not key.startswith("trainer.")}
     config = parse_settings(f"method {short}", _config(name, cls, own), overrides or {})
     try:

@@ -33,6 +33,7 @@ FILES = {
     "odd_config": (HEAD + CONFIG + "share: object = object()\n" + EMBED + "return 1\n", "numbers, texts or booleans"),
     "no_embed": (HEAD + "    seeded = True\n", "no function embed"),
     "no_score": (HEAD + "    lexical = True\n", "no function score"),
+    "short_embed": (HEAD + "    def embed(self, views):\n        return 1\n", "called as embed(views, embedder)"),
     "no_loss": (HEAD.replace("method.Method)", "method.TwoTower)") + "    pass\n", "no function loss"),
     "tuned": (HEAD + "    tuned = {'zero-shot': {'shore': 1}, '': {'shore': 1}}\n" + EMBED + "return 1\n", "shore"),
 }  # fmt: skip

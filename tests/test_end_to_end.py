@@ -126,8 +126,9 @@ def test_an_interrupted_run_leaves_no_record(session, monkeypatch):
     assert not [path for path in session.results.rglob("*") if path.is_file()]
 
 
-def test_ctrl_c_says_so_and_leaves_nothing(tmp_path):
-    """SIGINT while the catalogue is being rendered."""
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_says_so_and_leaves_nothing(asked, tmp_path):
+    """A signal while the catalogue is being rendered."""
     environment = os.environ | {
         "FTBENCH_CACHE": str(tmp_path / "cache"),
         "PYTHONPATH": str(Path(__file__).parent.parent),
@@ -139,7 +140,7 @@ def test_ctrl_c_says_so_and_leaves_nothing(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "cache").rglob("*.arrow")) and process.poll() is None:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     assert "interrupted; nothing half-written" in process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]

@@ -112,6 +112,8 @@ def test_drawing_again_says_what_changed_since(options):
     said = work.redraw(Toy(value("one"), value("two", value=2)), options).read_text()
     assert "The code that made 1 of these has changed since: ftbench study toy would make them again." in said
     assert "changed since" not in work.redraw(Toy(value("one"), value("two")), options).read_text()
+    states = [state for *_, state in work.listing(Toy(value("one", value=3), value("two"), value("six")), options)]
+    assert states[0] == "earlier code" and states[1].startswith("done, ") and not states[2]
 
 
 def test_the_cap_stops_before_a_cell_and_counts_what_was_found(options, monkeypatch):
@@ -220,14 +222,14 @@ def test_labels_are_moved_apart_and_keep_their_order():
 
 @pytest.fixture
 def typed(monkeypatch):
-    monkeypatch.setattr("ftbench.studies.studies", lambda: {"toy": Toy(value("one"), value("two"))})
+    monkeypatch.setattr("ftbench.studies.studies", lambda: {"toy": Toy(value("one"), value("two"), more=[value("x")])})
     return lambda *words: CliRunner().invoke(cli.app, ["study", *words])
 
 
 def test_the_command_lists_makes_and_refuses(typed, tmp_path, session_cache):
     assert "toy" in typed().output and "2 cells, at most 1 h" in typed().output
     here = ["--results", str(tmp_path / "r")]
-    assert "0 of 2 cells done, at most 1 h" in typed("toy", "--list", *here).output
+    assert "0 of 2 cells done, at most 1 h; 1 more with --full" in typed("toy", "--list", *here).output
     made = typed("toy", *here)
     assert made.exit_code == 0 and made.stdout.strip() == str(tmp_path / "r/studies/toy.json")
     assert "2 of 2 cells done" in typed("toy", "--list", *here).output
@@ -255,7 +257,7 @@ def test_a_listed_cell_is_a_line_of_the_terminals_width_that_says_what_is_its_ow
     assert len({line.index("not made") for line in lines}) == 1
     assert lines[0].partition("not made")[2].split()[0] == "k1=1.5," and "timed, value=1" in lines[4]
     rows = [("a", ["bm25"], "failed: no such\nluck"), ("b", ["bm25", "k1=2"], "done, 3 s")]
-    assert cli_study._lines(rows, 60) == ["a  failed       no such luck", "b  done, 3 s    k1=2"]
+    assert cli_study._lines(rows, 60) == ["a  failed        no such luck", "b  done, 3 s     k1=2"]
 
 
 # --- those there are

@@ -107,14 +107,15 @@ def pages(board: Board, nav: tuple) -> Iterator[Page]:
     drawn = {table.key: [(f.stem, f.axis) for f in figures.of_table(table)] for table in figures.drawn(board.tables)}
     sections = [_section(table, drawn.get(table.key, ())) for table in board.tables]
     main = [section for section in sections if figures.is_main(section.table)] or sections
-    others = [section for section in sections if section not in main]
+    glanced = [section for section in sections if section.table.board == "equal-compute"] or sections
+    others = [section for section in sections if section not in glanced]
     data = island(board.tables, {section.table.key: section.notes for section in sections}, drawn)
     data["compare"] = any(file == "compare.html" for file, _ in nav)
     data["digest"] = board.facts["digest"]
     data["version"] = f"{board.facts['records']} records, {board.facts['newest']}, digest {board.facts['digest']}"
     yield page(
         "index.html", "board.html.j2", nav, board.facts, sections=sections, main=main, others=others,
-        glance=_glance([section.table for section in main]), data=_html_safe(data),
+        glanced=glanced, glance=_glance([section.table for section in glanced]), data=_html_safe(data),
         cite=citation.of_board(cite.version(board.facts)).bibtex(),
     )  # fmt: skip
 

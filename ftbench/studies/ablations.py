@@ -66,8 +66,8 @@ class _Ablations(Study):
         "What is each part worth: the primary share, the bank of cached views, the form of the image-text loss, the "
         "weights of views, the number of auxiliary views drawn? One thing is changed at a time, from a plain base "
         "(rest_weight 0, uniform weights at inference, untuned rates), so that no other part stands in for it. And "
-        "what do missing and wrong views cost the methods as they are tuned? Half of the default budget, validation "
-        "split."
+        "what do missing and wrong views cost the methods as they are tuned? Half of the default budget, at which "
+        "methods that encode all views have trained little (quality-vs-cost), validation split."
     )
     hours = 2.5
 

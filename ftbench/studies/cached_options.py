@@ -110,7 +110,8 @@ class _Options(Study):
         "Which options of factorized_transport_cached help on the validation splits of studio and magento-luma? Each "
         "is changed from a base whose settings are all typed out, with those it has no effect without. Kept is what is "
         "better on the mean over data sets and tasks, with a 95% interval above 0 on one of them, and an interval "
-        "wholly below 0 on none."
+        "wholly below 0 on none: a rule for choosing defaults, that does not correct for how many options there are. "
+        "The validation split of magento-luma has 19 items."
     )
     hours = 2.0
 

@@ -72,8 +72,11 @@ def curves(canvas, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     for name, power in axes.slopes:
         x = np.geomspace(first, last, 50)
         drawn.plot(x, lowest * (x / first) ** power, color="#B8B8B8", linewidth=1, linestyle=(0, (5, 4)), zorder=1)
-        drawn.annotate(name, (x[20], lowest * (x[20] / first) ** power), (3, -5), textcoords="offset points", va="top",
-                       color=GREY, fontsize=10)  # fmt: skip
+        at = x[20], lowest * (x[20] / first) ** power
+        apart = [math.log(np.interp(at[0], *line) / at[1]) for line in lines.values() if line[0][-1] >= at[0]]
+        up = min([d for d in apart if d > 0.03], default=9) > -max([d for d in apart if d < -0.03], default=-9)
+        drawn.annotate(name, at, (-3, 5) if up else (3, -5), textcoords="offset points", color=GREY, fontsize=10,
+                       ha="right" if up else "left", va="bottom" if up else "top")  # fmt: skip
     for name, (x, y) in lines.items():
         place = axes.order.index(name)
         drawn.plot(x, y, color=COLOURS[place], marker=_MARKERS[place], label=name, zorder=3 + 0.01 * place,

@@ -72,7 +72,8 @@ class _Clock:
 
 
 def listing(study: Study, options: Options) -> list[tuple[str, Sequence[str], str]]:
-    """(key, the parts of what it is, state) of every cell; the state is done with its seconds, failed, or empty."""
+    """(key, the parts of what it is, state) of every cell; the state is done with its seconds, failed, of earlier code,
+    or empty."""
     wanted = _cells(study, options, options.full)
     known = _known(study, options, wanted)
     rows = []
@@ -81,6 +82,8 @@ def listing(study: Study, options: Options) -> list[tuple[str, Sequence[str], st
         if cell.key in known:
             kept = known[cell.key]
             state = f"failed: {kept.error}" if kept.error else f"done, {kept.seconds:.0f} s"
+        elif _read(_folder(study, options), cell):
+            state = "earlier code"
         rows.append((cell.key, _parts(cell), state))
     return rows
 
