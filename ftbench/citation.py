@@ -94,6 +94,11 @@ _OKAPI = _paper(
     "Stephen E. Robertson, Steve Walker, Susan Jones, Micheline M. Hancock-Beaulieu, Mike Gatford",
     "Proceedings of the Third Text REtrieval Conference (TREC-3)", "1994",
 )  # fmt: skip
+_COLBERT = _paper(
+    "khattab2020colbert",
+    "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over BERT",
+    "Omar Khattab, Matei Zaharia", f"Proceedings of the 43rd {_SIGIR} (SIGIR 2020)", "2020", "2004.12832",
+)  # fmt: skip
 BEHIND = {  # the papers behind each method of baselines/ that has one, as its file names them
     "all_pairs": (_CLIP,),
     "attention_pooling": (_paper(
@@ -127,10 +132,7 @@ BEHIND = {  # the papers behind each method of baselines/ that has one, as its f
         "Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning Methods",
         "Gordon V. Cormack, Charles L. A. Clarke, Stefan Buettcher", f"Proceedings of the 32nd {_SIGIR} (SIGIR 2009)",
         "2009", doi="10.1145/1571941.1572114"),),
-    "late_interaction": (_paper(
-        "khattab2020colbert",
-        "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over BERT",
-        "Omar Khattab, Matei Zaharia", f"Proceedings of the 43rd {_SIGIR} (SIGIR 2020)", "2020", "2004.12832"),),
+    "late_interaction": (_COLBERT,),
     "m3g": (_paper(
         "piran2024contrasting", "Contrasting Multiple Representations with the Multi-Marginal Matching Gap",
         "Zoe Piran, Michal Klein, James Thornton, Marco Cuturi",
@@ -149,6 +151,7 @@ BEHIND = {  # the papers behind each method of baselines/ that has one, as its f
     "sinkhorn_transport": (_paper(
         "cuturi2013sinkhorn", "Sinkhorn Distances: Lightspeed Computation of Optimal Transport", "Marco Cuturi",
         f"{_NEURIPS} 26 (NIPS 2013)", "2013", "1306.0895"),),
+    "soft_late_interaction": (_COLBERT,),
     "text_concat": (_CLIP,),
     "weak_supervision": (_paper(
         "dehghani2017neural", "Neural Ranking Models with Weak Supervision",

@@ -341,7 +341,7 @@ def load_method(name: str, overrides: dict[str, str] | None = None, track: str =
     for called, names in _CALLED.items():
         names = [*names, "embedder"] if called == "score" and cls.trained else names
         own = getattr(cls, called, None)
-        if own is not getattr(Method, called, None):
+        if callable(own) and own is not getattr(Method, called, None):
             try:
                 inspect.signature(own).bind("self", *names)
             except TypeError as problem:

@@ -18,7 +18,7 @@ from ftbench.method import load_method
 from ftbench.vectors import MultiVector, scorer, vectors_of
 from ftbench.views import views_of
 
-METHODS = ("late_interaction", "sinkhorn_transport")
+METHODS = ("late_interaction", "sinkhorn_transport", "soft_late_interaction")
 
 
 def random_sets(items=3, images=4, texts=3, dim=6, dtype=torch.float64):
@@ -189,9 +189,10 @@ def test_the_alignment_of_late_interaction_is_info_nce_of_its_similarity():
     assert float(found) == pytest.approx(naive_info_nce(logits), abs=1e-9)
 
 
-def test_the_query_loss_of_late_interaction_takes_all_views_alike():
+@pytest.mark.parametrize("name", ["late_interaction", "soft_late_interaction"])
+def test_the_query_loss_of_late_interaction_is_the_naive_loop(name):
     """An item's four images and one text weigh a fifth each; rows against a plain loop."""
-    method, v, _, t, _ = given_sets("late_interaction", {"smooth": "0.2", "alignment_weight": "0"})
+    method, v, _, t, _ = given_sets(name, {"smooth": "0.2", "alignment_weight": "0"})
     ids = np.arange(3)[:, None]
     images, texts = np.where([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1]], ids, -1), np.where([[1, 1, 1]], ids, -1)
     texts[2] = -1
@@ -223,7 +224,11 @@ def test_it_trains_within_its_budget_on_all_views(name, track, encoder, toy):  #
 
 @pytest.mark.parametrize(
     ("name", "settings", "epsilon"),
-    [("late_interaction", {}, 0.0), ("sinkhorn_transport", {"inference": "multi", "epsilon": "0.3"}, 0.3)],
+    [
+        ("late_interaction", {}, 0.0),
+        ("sinkhorn_transport", {"inference": "multi", "epsilon": "0.3"}, 0.3),
+        ("soft_late_interaction", {}, 0.3),
+    ],
 )
 def test_an_item_keeps_a_vector_for_each_view(name, settings, epsilon, encoder, toy):  # noqa: F811
     _, trained = fitted(name, encoder, toy, board="equal-steps", steps=1)
@@ -247,6 +252,7 @@ def test_an_item_keeps_a_vector_for_each_view(name, settings, epsilon, encoder, 
     ("name", "settings", "said"),
     [
         ("late_interaction", {"smooth": "0"}, "smooth is 0.0, expected more than 0"),
+        ("soft_late_interaction", {"smooth": "0"}, "smooth is 0.0, expected more than 0"),
         ("sinkhorn_transport", {"epsilon": "0"}, "plan=exact"),
         ("sinkhorn_transport", {"iterations": "0"}, "expected at least 1"),
         ("sinkhorn_transport", {"plan": "inf"}, "one of sinkhorn, independent, exact"),

@@ -283,9 +283,18 @@ def test_a_catalogue_without_validation_queries_is_trained_on_but_nothing_is_sto
 def test_reranking_keeps_the_candidates_first_and_the_rest_in_order():
     first = np.array([[5.0, 4, 3, 2, 1], [1, 1, 1, 2, 0]])
     second = np.array([[1.0, 9, 5, 7, 8], [3, 2, 1, 0, 9]])
-    assert np.argsort(-reranked(first, second, 3)[0], kind="stable").tolist() == [1, 2, 0, 3, 4]
+    assert np.argsort(-reranked(first, second, 3, 1.0)[0], kind="stable").tolist() == [1, 2, 0, 3, 4]
     # three items tie for the places 2 to 4: all of them are candidates
-    assert np.argsort(-reranked(first, second, 2)[1], kind="stable").tolist() == [0, 1, 2, 3, 4]
+    assert np.argsort(-reranked(first, second, 2, 1.0)[1], kind="stable").tolist() == [0, 1, 2, 3, 4]
+    assert (reranked(first, second, 3, 0.0) == reranked(first, first, 3, 0.7)).all()
+
+
+def test_a_candidate_has_a_mean_of_both_scores_from_0_to_1():
+    """Candidates 0 to 2, of the first 1, 0.5, 0 from lowest to highest, of the second 0, 1, 0.5."""
+    first, second = np.array([[5.0, 4, 3, -9]]), np.array([[1.0, 9, 5, 99]])
+    assert reranked(first, second, 3, 0.5).tolist() == [[-1, 0, -2, -3]]  # 0.5, 0.75, 0.25
+    assert reranked(first, second, 3, 0.2).tolist() == [[0, -1, -2, -3]]  # 0.8, 0.6, 0.1
+    assert reranked(first, np.ones((1, 4)), 3, 0.9).tolist() == [[0, -1, -2, -3]]  # a second that says nothing
 
 
 def test_the_second_ranker_reorders(toy, encoder):  # noqa: F811

@@ -52,8 +52,9 @@ class Config:
     clip: float = 3.0  # predicted performance counts up to so many times its mean; weights then have mean 1
     drop: float = 0.0  # share of queries left out, the lowest by importance (none: nqc); the others then count alike
     stop: bool = False  # at the first generation that does not improve what is observed of validation queries
-    serve: Literal["ranker", "rerank"] = "ranker"  # rerank: the second ranker orders the first one's candidates
+    serve: Literal["ranker", "rerank"] = "ranker"  # rerank: both rankers order the first one's candidates
     candidates: int = 100  # that are reranked
+    second_share: float = 0.5  # of the second ranker's scores in a candidate's, the rest being the first one's
     shuffled: float = 0.0  # share of queries that get another's weak labels: a worse labeller, for studies
 
     @property
@@ -66,8 +67,8 @@ class Config:
         found = [f"{k} is {getattr(self, k)}, expected at least {n}" for k, n in least.items() if getattr(self, k) < n]
         found += [f"{k} is {getattr(self, k)}, expected more than 0" for k in ("temperature", "clip")
                   if not getattr(self, k) > 0]  # fmt: skip
-        found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1" for k in ("keep", "shuffled")
-                  if not 0 <= getattr(self, k) <= 1]  # fmt: skip
+        found += [f"{k} is {getattr(self, k)}, expected a share from 0 to 1"
+                  for k in ("keep", "shuffled", "second_share") if not 0 <= getattr(self, k) <= 1]  # fmt: skip
         found += [] if 0 <= self.drop < 1 else [f"drop is {self.drop}, expected a share below 1"]
         if self.generations > _GENERATIONS:
             found.append(f"generations is {self.generations}, expected at most {_GENERATIONS}: a record has room for 100 rankers, two in each")  # noqa: E501  # fmt: skip
@@ -157,13 +158,13 @@ class WeakSupervision(Method):
         return self.made["ranker"].method.embed(views, embedder)
 
     def score(self, probes, gallery, embedder):
-        """(q, n): the ranker's candidates in the second ranker's order, then all others in the ranker's own."""
+        """(q, n): the ranker's candidates in the order of both rankers, then all others in the ranker's own."""
         second = self.made[self.roles[-1]]
         other = Embedder(second.trained, self.trainer.encoder, self.trainer.device, silent)
         first = _scores(self.made["ranker"].method, probes, gallery, embedder)
         found = []
         for own, anew in zip(first, _scores(second.method, probes, gallery, other), strict=True):
-            found.append(reranked(own, anew, self.config.candidates))
+            found.append(reranked(own, anew, self.config.candidates, self.config.second_share))
         return np.concatenate(found)
 
 
@@ -174,15 +175,22 @@ def _scores(method, probes, gallery, embedder):
         yield score(asked[start : start + _AT_ONCE])
 
 
-def reranked(first: np.ndarray, second: np.ndarray, candidates: int) -> np.ndarray:
-    """Scores (q, n) float32 that rank the `candidates` best of `first` by `second` and the others below, by `first`:
-    minus each item's rank from 0, equal scores at the rank of the first of them."""
+def reranked(first: np.ndarray, second: np.ndarray, candidates: int, share: float) -> np.ndarray:
+    """Scores (q, n) float32 that rank the `candidates` best of `first` by a mean of both scores, `share` of `second`,
+    each from 0, the query's lowest candidate, to 1, its highest, and the others below, by `first`: minus each item's
+    rank from 0, equal scores at the rank of the first of them."""
     found = np.empty(first.shape, dtype=np.float32)
     for row, own, anew in zip(found, first, second, strict=True):
         row[:] = -_ranks(own)
         best = row > -candidates
-        row[best] = -_ranks(anew[best])
+        row[best] = -_ranks((1 - share) * _spread(own[best]) + share * _spread(anew[best]))
     return found
+
+
+def _spread(scores):
+    """(n,) scores from 0 to 1; 0 where all are alike."""
+    low, high = scores.min(), scores.max()
+    return (scores - low) / (high - low) if high > low else np.zeros_like(scores)
 
 
 def _ranks(scores):
